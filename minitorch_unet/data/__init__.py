@@ -1,0 +1,32 @@
+"""Images, labels, tiles, weights and augmentation: plain NumPy on the host, no engine."""
+
+from minitorch_unet.data.augment import augment
+from minitorch_unet.data.check import check_dataset
+from minitorch_unet.data.dataset import Dataset, Sample, normalise, open_dataset, split_dataset
+from minitorch_unet.data.images import read_image, read_stack, write_image
+from minitorch_unet.data.synthetic import SyntheticCells, touching_cells
+from minitorch_unet.data.tiles import extract, predict_tiled, reflect_index, tile_origins
+from minitorch_unet.data.weights import IGNORE, connected_components, separate_touching, weight_map
+
+__all__ = [
+    "IGNORE",
+    "Dataset",
+    "Sample",
+    "SyntheticCells",
+    "augment",
+    "check_dataset",
+    "connected_components",
+    "extract",
+    "normalise",
+    "open_dataset",
+    "predict_tiled",
+    "read_image",
+    "read_stack",
+    "reflect_index",
+    "separate_touching",
+    "split_dataset",
+    "tile_origins",
+    "touching_cells",
+    "weight_map",
+    "write_image",
+]
