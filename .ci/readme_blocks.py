@@ -3,7 +3,8 @@
 A block fenced as ```sh runs in bash, one fenced as ```python in the Python that runs this file; both find the
 environment's commands first. Blocks in any other language (```console, ```text) are illustrations.
 `<!-- ci: skip REASON -->` on the line above a block skips it. `.ci/run` has called `make test` and a
-shortened demo just before, so the lines `make test` and `make demo` are not run again.
+shortened demo just before, so the lines `make test` and `make demo` are not run again; the argument names the
+folder with that demo's results, which the blocks find in runs/demo.
 """
 
 import os
@@ -64,12 +65,14 @@ def run(block: Block, folder: Path) -> int:
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
-def main() -> int:
+def main(demo: Path) -> int:
     """Run all blocks; the first failure ends the run."""
     blocks = find_blocks((CHECKOUT / "README.md").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "checkout"
         shutil.copytree(CHECKOUT, folder, ignore=NOT_COPIED)
+        shutil.copytree(demo, folder / "runs" / "demo")
+        (folder / ".venv").symlink_to(sys.prefix)
         for block in blocks:
             if block.reason:
                 print(f"-- README.md:{block.line} skipped: {block.reason}", flush=True)
@@ -84,4 +87,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))
