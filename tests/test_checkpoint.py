@@ -218,7 +218,7 @@ class Disk:
                 disk.count("write")
                 return super().write(memoryview(data)[:64])
 
-        return io.BufferedWriter(Raw(path, mode), buffer_size=16)
+        return io.BufferedWriter(Raw(path, mode), buffer_size=100)
 
 
 class Killed(BaseException):
