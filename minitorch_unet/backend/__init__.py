@@ -1,0 +1,32 @@
+"""Array routines and the devices they run on."""
+
+from .devices import (
+    Array,
+    array_module,
+    check_device,
+    cuda_unavailable_reason,
+    device_of,
+    kernels_for,
+    kernels_of,
+    to_device,
+    to_numpy,
+)
+from .reference import Kernels
+from .threads import available_cores, get_num_threads, run_parallel, set_num_threads
+
+__all__ = [
+    "Array",
+    "Kernels",
+    "array_module",
+    "available_cores",
+    "check_device",
+    "cuda_unavailable_reason",
+    "device_of",
+    "get_num_threads",
+    "kernels_for",
+    "kernels_of",
+    "run_parallel",
+    "set_num_threads",
+    "to_device",
+    "to_numpy",
+]

@@ -1,0 +1,324 @@
+"""The heavy array routines in plain NumPy/CuPy: the readable truth that every faster kernel is checked against.
+
+Symbols: N batch, C input channels, K filters (output channels), H W input rows columns, P Q output rows columns,
+R S kernel rows columns. Arrays are logically (N, C, H, W); the routines keep them channels-last in memory,
+i.e. as a transposed view of a contiguous (N, H, W, C) array, because then one pixel's channels are neighbours and a
+convolution is a matrix product of (pixels, S*C) with (S*C, K). Any other memory order is accepted and copied once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .threads import run_parallel
+
+Array = Any
+Pair = tuple[int, int]
+
+SLAB_PIXELS = 768  # output pixels a matrix product works on at a time: measured best between 512 and 1024
+
+
+class Kernels:
+    """Array routines for one array library `xp` (NumPy or CuPy). A faster backend overrides methods of this class."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    # ---------------------------------------------------------------- helpers
+
+    def empty_channels_last(self, shape: tuple[int, ...], dtype: Any, zero: bool = False) -> Array:
+        """New (N, C, H, W) array whose memory order is (N, H, W, C)."""
+        n, c, h, w = shape
+        make = self.xp.zeros if zero else self.xp.empty
+        return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+    def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
+        """Independent pieces of work: on threads for NumPy; one after another on a GPU, which is parallel inside."""
+        if self.xp is np:
+            run_parallel(work, items)
+        else:
+            for item in items:
+                work(item)
+
+    def pad(self, x: Array, top: int, bottom: int, left: int, right: int, value: float = 0.0) -> Array:
+        """(N, C, H, W) with a constant border; a negative width crops. Without any border: x itself, not a copy."""
+        n, c, h, w = x.shape
+        x = x[:, :, max(0, -top) : h - max(0, -bottom), max(0, -left) : w - max(0, -right)]
+        top, bottom, left, right = (max(0, width) for width in (top, bottom, left, right))
+        if not (top or bottom or left or right):
+            return x
+        h, w = x.shape[2:]
+        out = self.empty_channels_last((n, c, h + top + bottom, w + left + right), x.dtype)
+        out[:, :, :top], out[:, :, top + h :] = value, value
+        out[:, :, top : top + h, :left], out[:, :, top : top + h, left + w :] = value, value
+        out[:, :, top : top + h, left : left + w] = x
+        return out
+
+    # ------------------------------------------------------------ convolution
+
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Array:
+        """y[n,k,p,q] = b[k] + sum_{c,r,s} x[n, c, p*stride + r*dilation - padding, ...] w[k,c,r,s] -> (N, K, P, Q)."""
+        kernel = weight.shape[2:]
+        x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
+        out_size = tuple((x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+        return self._by_group(
+            lambda x, w, b: self._correlate(x, w.transpose(2, 3, 1, 0), b, out_size, stride, dilation),
+            groups, (x, weight, bias), (1, 0, 0),
+        )  # fmt: skip
+
+    def conv2d_input_grad(
+        self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Array:
+        """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy."""
+
+        def whole(gy: Array, w: Array, _: None) -> Array:
+            if stride == (1, 1):
+                # A correlation of the padded gradient with the kernel turned by 180 degrees, K and C exchanged.
+                before = [dilation[i] * (w.shape[2 + i] - 1) - padding[i] for i in (0, 1)]
+                reach = [input_size[i] + dilation[i] * (w.shape[2 + i] - 1) for i in (0, 1)]
+                after = [reach[i] - gy.shape[2 + i] - before[i] for i in (0, 1)]
+                padded = self.pad(gy, before[0], after[0], before[1], after[1])
+                turned = w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+                return self._correlate(padded, turned, None, input_size, stride, dilation)
+            return self._scatter_taps(gy, w, input_size, stride, padding, dilation)
+
+        return self._by_group(whole, groups, (gy, weight, None), (1, 0, 0))
+
+    def conv2d_weight_grad(
+        self, x: Array, gy: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> Array:
+        """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy."""
+        x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
+        parts = [
+            self._correlate_with_gradient(*(self._group(a, g, groups, 1) for a in (x, gy)), kernel, stride, dilation)
+            for g in range(groups)
+        ]
+        return parts[0] if groups == 1 else self.xp.concatenate(parts)
+
+    def _group(self, array: Array | None, g: int, groups: int, axis: int) -> Array | None:
+        if array is None or groups == 1:
+            return array
+        size = array.shape[axis] // groups
+        return array[:, g * size : (g + 1) * size] if axis else array[g * size : (g + 1) * size]
+
+    def _by_group(
+        self, work: Callable[..., Array], groups: int, arrays: tuple[Array, ...], axes: tuple[int, ...]
+    ) -> Array:
+        """Run `work` on each group's share of the arrays (cut along `axes`); join the results along the channels."""
+        parts = [
+            work(*(self._group(a, g, groups, axis) for a, axis in zip(arrays, axes, strict=True)))
+            for g in range(groups)
+        ]
+        return parts[0] if groups == 1 else self.xp.concatenate(parts, axis=1)
+
+    def _slabs(self, n: int, rows: int, columns: int) -> list[tuple[int, int, int]]:
+        """(image, first row, row count) of pieces of about SLAB_PIXELS pixels, evenly cut, at least two an image."""
+        count = min(rows, max(2, -(-rows * columns // SLAB_PIXELS)))
+        edges = [rows * i // count for i in range(count + 1)]
+        return [(b, lo, hi - lo) for b in range(n) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+
+    def _patch_rows(self, x: Array, b: int, first: int, count: int, step: int, q: int, s: int, sw: int, dw: int) -> Array:
+        """im2col along the columns only: (count, Q, S*C) from rows first, first+step, ... of channels-last image b.
+
+        x is (N, H, W, C). Element [i, q, (s, c)] is x[b, first + i*step, q*sw + s*dw, c]: S copies of the image
+        rather than the R*S of a whole im2col, since the R row taps are whole-row slices of this array.
+        """
+        _, row, column, channel = x.strides
+        view = self.xp.lib.stride_tricks.as_strided(
+            x[b, first:], (count, q, s, x.shape[3]), (row * step, column * sw, column * dw, channel)
+        )
+        return self.xp.ascontiguousarray(view).reshape(count, q, s * x.shape[3])
+
+    def _correlate(
+        self, x: Array, weight: Array, bias: Array | None, out_size: tuple[int, ...], stride: Pair, dilation: Pair
+    ) -> Array:
+        """Correlation of a padded (N, C, H, W) with a weight given as (R, S, C, K): slabs of rows, one product a row tap."""
+        xp = self.xp
+        x = xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        r, s, c, k = weight.shape
+        (p, q), (sh, sw), (dh, dw) = out_size, stride, dilation
+        taps = xp.ascontiguousarray(weight).reshape(r, s * c, k)
+        out = xp.empty((x.shape[0], p, q, k), x.dtype)
+
+        def slab(item: tuple[int, int, int]) -> None:
+            b, top, rows = item
+            y = out[b, top : top + rows].reshape(rows * q, k)
+            if sh == 1:  # neighbouring row taps share their rows
+                shared = self._patch_rows(x, b, top, rows + (r - 1) * dh, 1, q, s, sw, dw)
+            for i in range(r):
+                if sh == 1:
+                    patches = shared[i * dh : i * dh + rows]
+                else:
+                    patches = self._patch_rows(x, b, top * sh + i * dh, rows, sh, q, s, sw, dw)
+                patches = patches.reshape(rows * q, s * c)
+                if i == 0:
+                    xp.matmul(patches, taps[i], out=y)
+                else:
+                    y += patches @ taps[i]
+            if bias is not None:
+                y += bias
+
+        self.run(slab, self._slabs(x.shape[0], p, q))
+        return out.transpose(0, 3, 1, 2)
+
+    def _scatter_taps(
+        self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        """Each gradient pixel times the kernel, added into the R*S input pixels that it was computed from."""
+        xp = self.xp
+        k, c, r, s = weight.shape
+        (h, w), (sh, sw), (ph, pw), (dh, dw) = input_size, stride, padding, dilation
+        gy = xp.ascontiguousarray(gy.transpose(0, 2, 3, 1))
+        n, p, q, _ = gy.shape
+        flat = xp.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(k, r * s * c)
+        gx = xp.zeros((n, max(h + 2 * ph, (p - 1) * sh + dh * (r - 1) + 1), w + 2 * pw, c), gy.dtype)
+
+        def slab(item: tuple[int, int, int]) -> None:
+            b, top, rows = item
+            products = (gy[b, top : top + rows].reshape(rows * q, k) @ flat).reshape(rows, q, r, s, c)
+            for i in range(r):
+                row = top * sh + i * dh
+                for j in range(s):
+                    gx[b, row : row + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (q - 1) * sw + 1 : sw] += products[:, :, i, j]
+
+        slabs = self._slabs(n, p, q)
+        if dh * (r - 1) < sh:  # slabs write to rows of their own
+            self.run(slab, slabs)
+        else:
+            for item in slabs:
+                slab(item)
+        return gx[:, ph : ph + h, pw : pw + w].transpose(0, 3, 1, 2)
+
+    def _correlate_with_gradient(self, x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
+        """gw[k,c,r,s] = sum_{n,p,q} gy[n,k,p,q] x[n,c,p*sh+r*dh,q*sw+s*dw] for a padded x; memory order (R, S, C, K)."""
+        xp = self.xp
+        x = xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        gy = xp.ascontiguousarray(gy.transpose(0, 2, 3, 1))
+        (r, s), (sh, sw), (dh, dw) = kernel, stride, dilation
+        n, p, q, k = gy.shape
+        c = x.shape[3]
+        gw = xp.zeros((r, s * c, k), x.dtype)
+        slabs = self._slabs(n, p, q)
+
+        def part(item: tuple[int, int]) -> None:
+            i, first = item
+            filters = slice(first, first + 64)
+            total = gw[i, :, filters]
+            for b, top, rows in slabs:
+                patches = self._patch_rows(x, b, top * sh + i * dh, rows, sh, q, s, sw, dw).reshape(rows * q, s * c)
+                total += patches.T @ gy[b, top : top + rows, :, filters].reshape(rows * q, -1)
+
+        self.run(part, [(i, first) for i in range(r) for first in range(0, k, 64)])
+        return gw.reshape(r, s, c, k).transpose(3, 2, 0, 1)
+
+    # ---------------------------------------------------------------- pooling
+
+    def _windows(self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> list[Array]:
+        """For each tap of the window, row-major, the strided view of x that holds it for all output pixels."""
+        (p, q), (sh, sw), (dh, dw) = out_size, stride, dilation
+        return [
+            x[:, :, i * dh : i * dh + (p - 1) * sh + 1 : sh, j * dw : j * dw + (q - 1) * sw + 1 : sw]
+            for i in range(kernel[0])
+            for j in range(kernel[1])
+        ]
+
+    def _pool_padded(
+        self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, value: float
+    ) -> Array:
+        """x with the border that windows of a pool reach: `padding` before, whatever the last window needs after."""
+        need = [(out_size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+        after = [max(0, need[i] - x.shape[2 + i] - padding[i]) for i in (0, 1)]
+        return self.pad(x, padding[0], after[0], padding[1], after[1], value)
+
+    def max_pool2d(
+        self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> tuple[Array, Array]:
+        """Maximum of each window and its winner: the tap's row-major number, the first among equals (NaN spreads)."""
+        xp = self.xp
+        x = self._pool_padded(x, out_size, kernel, stride, padding, dilation, -np.inf)
+        taps = self._windows(x, out_size, kernel, stride, dilation)
+        y = self.empty_channels_last((*x.shape[:2], *out_size), x.dtype)
+        winners = self.empty_channels_last(y.shape, np.uint8 if len(taps) <= 256 else np.int32)
+
+        def rows(part: slice) -> None:
+            best, winner = y[:, :, part], winners[:, :, part]
+            best[...], winner[...] = taps[0][:, :, part], 0
+            for number, tap in enumerate(taps[1:], 1):
+                candidate = tap[:, :, part]
+                winner[candidate > best] = number
+                xp.maximum(best, candidate, out=best)
+
+        self.run(rows, self._row_slices(y))
+        return y, winners
+
+    def max_pool2d_scatter(
+        self, gy: Array, winners: Array, input_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        """Each gradient goes to the window's winner: the gradient of `max_pool2d`, (N, C, H, W)."""
+        like = self.empty_channels_last((*gy.shape[:2], *input_size), gy.dtype, zero=True)
+        gx = self._pool_padded(like, gy.shape[2:], kernel, stride, padding, dilation, 0.0)
+        taps = self._windows(gx, gy.shape[2:], kernel, stride, dilation)
+
+        def rows(part: slice) -> None:
+            g, winner = gy[:, :, part], winners[:, :, part]
+            for number, tap in enumerate(taps):
+                tap[:, :, part] += g * (winner == number)
+
+        overlapping = dilation[0] * (kernel[0] - 1) >= stride[0]
+        self.run(rows, [slice(None)] if overlapping else self._row_slices(gy))
+        return gx[:, :, padding[0] : padding[0] + input_size[0], padding[1] : padding[1] + input_size[1]]
+
+    def max_pool2d_gather(
+        self, x: Array, winners: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Array:
+        """The value of x at each window's given winner, (N, C, P, Q): the transpose of `max_pool2d_scatter`."""
+        out_size = winners.shape[2:]
+        x = self._pool_padded(x, out_size, kernel, stride, padding, dilation, 0.0)
+        y = self.empty_channels_last(winners.shape, x.dtype, zero=True)
+        for number, tap in enumerate(self._windows(x, out_size, kernel, stride, dilation)):
+            y += tap * (winners == number)
+        return y
+
+    def sum_pool2d(self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """Sum over each window of the zero-padded x, (N, C, P, Q)."""
+        x = self._pool_padded(x, out_size, kernel, stride, padding, (1, 1), 0.0)
+        y = self.empty_channels_last((*x.shape[:2], *out_size), x.dtype, zero=True)
+        for tap in self._windows(x, out_size, kernel, stride, (1, 1)):
+            y += tap
+        return y
+
+    def sum_pool2d_scatter(self, gy: Array, input_size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Array:
+        """Each value added to all pixels of its window, (N, C, H, W): the transpose of `sum_pool2d`."""
+        like = self.empty_channels_last((*gy.shape[:2], *input_size), gy.dtype, zero=True)
+        gx = self._pool_padded(like, gy.shape[2:], kernel, stride, padding, (1, 1), 0.0)
+        for tap in self._windows(gx, gy.shape[2:], kernel, stride, (1, 1)):
+            tap += gy
+        return gx[:, :, padding[0] : padding[0] + input_size[0], padding[1] : padding[1] + input_size[1]]
+
+    def _row_slices(self, y: Array) -> list[slice]:
+        """Ranges of output rows of about 256 KiB each, for elementwise work that should stay in cache."""
+        n, c, p, q = y.shape
+        step = max(1, 65536 // max(1, n * c * q))
+        return [slice(top, top + step) for top in range(0, p, step)]
+
+    # ---------------------------------------------------------------- updates
+
+    def sgd_update(
+        self, parameter: Array, gradient: Array, velocity: Array | None, lr: float,
+        momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+    ) -> None:  # fmt: skip
+        """In place: g += weight_decay p; v = momentum v + (1 - dampening) g (v = g at first); p -= lr v."""
+        g = gradient + weight_decay * parameter if weight_decay else gradient
+        if velocity is not None:
+            if first:
+                velocity[...] = g
+            else:
+                velocity *= momentum
+                velocity += g if dampening == 0 else (1 - dampening) * g
+            g = g + momentum * velocity if nesterov else velocity
+        parameter -= lr * g

@@ -1,0 +1,198 @@
+"""Losses. Class scores ("logits") are (N, C, ...) and class labels (N, ...) integers 0..C-1; `reduction` is "mean",
+"sum" or "none". Everything is composed of differentiable operations, so gradients of gradients exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..backend import kernels_for
+from ..tensor import Tensor, apply
+from .elementwise import abs, clamp, exp, log, sigmoid
+from .reduce import log_softmax, softmax
+from .shape import checked_index
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def cross_entropy(
+    input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0, pixel_weight: Any = None,
+) -> Tensor:  # fmt: skip
+    """Softmax and cross-entropy in one: E = -sum_x w(x) log p_l(x)(x), p = softmax(input) over axis 1.
+
+    input (N, C, ...) logits, target (N, ...) class numbers, weight (C) per class, pixel_weight (N, ...) per pixel (the
+    weight map of Ronneberger et al. 2015). Pixels labelled ignore_index count nothing. "mean" divides by the sum of the
+    weights of the pixels that count (class weight times pixel weight), as PyTorch does for class weights. With
+    label_smoothing e the target is 1 - e on the label plus e / C on every class. Keeps log-probabilities and labels.
+    Raises ValueError for labels outside 0..C-1, naming the values found.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; it must be from 0 to 1")
+    _check_scores("cross_entropy", input)
+    logp = log_softmax(input, 1)
+    labels, counts = _labels("cross_entropy", logp, target, ignore_index)
+    weights = _class_weights("cross_entropy", logp, labels, weight)
+    if pixel_weight is not None:
+        per_pixel = _constant(pixel_weight, logp)
+        if per_pixel.shape != labels.shape:
+            raise ValueError(
+                f"cross_entropy: pixel_weight has shape {per_pixel.shape}; it must be that of target, {labels.shape}"
+            )
+        counts = counts * per_pixel
+    energy = -_pick(logp, labels) * (counts * weights)
+    if label_smoothing:
+        per_class = 1.0 if weight is None else _constant(weight, logp).reshape(1, -1, *([1] * (logp.ndim - 2)))
+        smooth = -(logp * per_class).sum(1) * counts
+        energy = energy * (1 - label_smoothing) + smooth * (label_smoothing / input.shape[1])
+    return _reduce_weighted("cross_entropy", energy, counts * weights, reduction)
+
+
+def nll_loss(
+    input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-w(label) input[label] for log-probabilities input (N, C, ...); the second half of `cross_entropy`."""
+    _check_scores("nll_loss", input)
+    labels, counts = _labels("nll_loss", input, target, ignore_index)
+    weights = counts * _class_weights("nll_loss", input, labels, weight)
+    return _reduce_weighted("nll_loss", -_pick(input, labels) * weights, weights, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    """-(t log s(x) + (1 - t) log(1 - s(x))), s the sigmoid, for targets t in 0..1 of the same shape as input.
+
+    Computed as (1 - t) x + (1 + (pos_weight - 1) t) (log(1 + e^-|x|) + max(-x, 0)), which cannot overflow.
+    """
+    t = _same_shape("binary_cross_entropy_with_logits", input, target)
+    softplus_minus = log(1 + exp(-abs(input))) + clamp(-input, min=0)
+    scale = 1 if pos_weight is None else 1 + (_constant(pos_weight, input) - 1) * t
+    energy = (1 - t) * input + scale * softplus_minus
+    if weight is not None:
+        energy = energy * _constant(weight, input)
+    return _reduce("binary_cross_entropy_with_logits", energy, reduction)
+
+
+def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)^2."""
+    difference = input - (target if isinstance(target, Tensor) else _same_shape("mse_loss", input, target))
+    if difference.shape != input.shape:
+        raise ValueError(f"mse_loss: target has shape {target.shape}, input {input.shape}; they must be equal")
+    return _reduce("mse_loss", difference * difference, reduction)
+
+
+def dice_loss(
+    input: Tensor, target: Any, smooth: float = 1.0, ignore_index: int = -100, include_background: bool = True
+) -> Tensor:
+    """Soft Dice: 1 - mean over classes of (2 sum p t + smooth) / (sum p + sum t + smooth), p = softmax(input).
+
+    Sums run over the whole batch; ignored pixels are left out; without background, class 0 is not averaged in.
+    Milletari et al. 2016, with smoothing so that an absent class that is not predicted costs nothing.
+    """
+    p, t = _probabilities_and_truth("dice_loss", input, target, ignore_index)
+    axes = (0, *range(2, input.ndim))
+    score = (2 * (p * t).sum(axes) + smooth) / (p.sum(axes) + t.sum(axes) + smooth)
+    return 1 - (score if include_background else score[1:]).mean()
+
+
+def tversky_loss(
+    input: Tensor, target: Any, alpha: float = 0.3, beta: float = 0.7, smooth: float = 1.0, ignore_index: int = -100
+) -> Tensor:
+    """1 - mean over classes of (TP + smooth) / (TP + alpha FP + beta FN + smooth), soft counts. Salehi et al. 2017."""
+    p, t = _probabilities_and_truth("tversky_loss", input, target, ignore_index)
+    axes = (0, *range(2, input.ndim))
+    hit = (p * t).sum(axes)
+    score = (hit + smooth) / (hit + alpha * (p.sum(axes) - hit) + beta * (t.sum(axes) - hit) + smooth)
+    return 1 - score.mean()
+
+
+def focal_loss(
+    input: Tensor, target: Any, gamma: float = 2.0, weight: Any = None, ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """-w (1 - p)^gamma log p of the labelled class, p = softmax(input): easy pixels count less. Lin et al. 2017.
+
+    "mean" divides by the sum of the class weights of the pixels that count.
+    """
+    _check_scores("focal_loss", input)
+    logp = log_softmax(input, 1)
+    labels, counts = _labels("focal_loss", logp, target, ignore_index)
+    weights = counts * _class_weights("focal_loss", logp, labels, weight)
+    picked = _pick(logp, labels)
+    return _reduce_weighted("focal_loss", -((1 - exp(picked)) ** gamma) * picked * weights, weights, reduction)
+
+
+def _check_scores(name: str, input: Tensor) -> None:
+    if input.ndim < 2 or input.dtype.kind != "f":
+        raise ValueError(f"{name}: input has shape {input.shape} and type {input.dtype}; it must be floating-point (N, C, ...)")
+
+
+def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Any, Any]:
+    """(labels with ignored pixels set to 0; 1 for pixels that count, 0 for ignored ones), both (N, ...); checked."""
+    xp = kernels_for(input.data).xp
+    labels = target.data if isinstance(target, Tensor) else xp.asarray(target)
+    expected = (input.shape[0], *input.shape[2:])
+    if labels.shape != expected:
+        raise ValueError(f"{name}: target has shape {labels.shape}; for input {input.shape} it must be {expected}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target must hold whole class numbers, found type {labels.dtype}")
+    counts = labels != ignore_index
+    labels = xp.where(counts, labels, 0)
+    checked_index(f"{name}: target", labels, input.shape[1])
+    return labels, counts.astype(input.dtype)
+
+
+def _class_weights(name: str, scores: Tensor, labels: Any, weight: Any) -> Any:
+    """The class weight of every pixel's label, (N, ...); 1 without class weights."""
+    if weight is None:
+        return 1.0
+    per_class = _constant(weight, scores)
+    if per_class.shape != (scores.shape[1],):
+        raise ValueError(f"{name}: weight has shape {per_class.shape}; with {scores.shape[1]} classes: ({scores.shape[1]},)")
+    return per_class[labels]
+
+
+def _pick(scores: Tensor, labels: Any) -> Tensor:
+    """scores[n, label, ...] of every pixel, (N, ...)."""
+    return apply("take_along_dim", scores, labels[:, None], axis=1).reshape(labels.shape)
+
+
+def _constant(value: Any, like: Tensor) -> Any:
+    """A number, array or Tensor as an array of like's type and library, without history."""
+    value = value.data if isinstance(value, Tensor) else value
+    return kernels_for(like.data).xp.asarray(value, dtype=like.dtype)
+
+
+def _same_shape(name: str, input: Tensor, target: Any) -> Any:
+    array = _constant(target, input)
+    if array.shape != input.shape:
+        raise ValueError(f"{name}: target has shape {array.shape}, input {input.shape}; they must be equal")
+    return array
+
+
+def _probabilities_and_truth(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Tensor, Any]:
+    """softmax(input) and the one-hot target, both (N, C, ...), both 0 where the pixel is ignored."""
+    _check_scores(name, input)
+    labels, counts = _labels(name, input, target, ignore_index)
+    xp = kernels_for(input.data).xp
+    classes = xp.arange(input.shape[1]).reshape(1, -1, *([1] * (input.ndim - 2)))
+    mask = counts[:, None]
+    return softmax(input, 1) * mask, (labels[:, None] == classes) * mask
+
+
+def _reduce(name: str, energy: Tensor, reduction: str) -> Tensor:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{name}: reduction is {reduction!r}; legal are {', '.join(map(repr, REDUCTIONS))}")
+    return energy if reduction == "none" else energy.sum() if reduction == "sum" else energy.mean()
+
+
+def _reduce_weighted(name: str, energy: Tensor, shares: Any, reduction: str) -> Tensor:
+    if reduction != "mean":
+        return _reduce(name, energy, reduction)
+    total = float(shares.sum(dtype=np.float64))
+    if total == 0:
+        raise ValueError(f"{name}: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels")
+    return energy.sum() * (1 / total)

@@ -1,0 +1,132 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..backend import kernels_for, to_device
+from ..tensor import Tensor, no_grad
+from .reduce import var
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """y = (input - mean) / sqrt(var + eps) * weight + bias, per channel (axis 1) over all other axes.
+
+    In training mean and (biased) variance come from this batch, and the running ones, if given, move towards them:
+    running = (1 - momentum) running + momentum batch, with the unbiased variance. Otherwise the running ones are used.
+    input (N, C, ...), the others (C). Raises ValueError for one value per channel in training. Ioffe and Szegedy 2015.
+    """
+    if input.ndim < 2:
+        raise ValueError(f"batch_norm: input has shape {input.shape}; it needs the axes (N, C, ...)")
+    channels = input.shape[1]
+    _check_affine("batch_norm", (channels,), running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    axes = (0, *range(2, input.ndim))
+    view = (1, channels, *([1] * (input.ndim - 2)))
+    if training:
+        count = input.size // max(1, channels)
+        if count < 2:
+            raise ValueError(f"batch_norm: training needs more than one value per channel, found input {input.shape}")
+        mean, variance = input.mean(axes, keepdim=True), var(input, axes, correction=0, keepdim=True)
+        if running_mean is not None and running_var is not None:
+            with no_grad():
+                running_mean[:] = (1 - momentum) * running_mean + momentum * mean.reshape(channels)
+                unbiased = variance.reshape(channels) * (count / (count - 1))
+                running_var[:] = (1 - momentum) * running_var + momentum * unbiased
+    else:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: outside training running_mean and running_var must be given")
+        mean, variance = running_mean.reshape(view), running_var.reshape(view)
+    y = (input - mean) * (variance + eps) ** -0.5
+    return _affine(y, weight, bias, view)
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each image over each of num_groups groups of neighbouring channels; then weight and bias per channel.
+
+    input (N, C, ...), weight and bias (C); num_groups must divide C. Wu and He 2018.
+    """
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ValueError(f"group_norm: num_groups {num_groups} does not divide the channels of input {input.shape}")
+    channels = input.shape[1]
+    _check_affine("group_norm", (channels,), weight=weight, bias=bias)
+    grouped = input.reshape(input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
+    y = _standardise("group_norm", grouped, tuple(range(2, grouped.ndim)), eps).reshape(input.shape)
+    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))))
+
+
+def instance_norm(
+    input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each channel of each image over its pixels; then weight and bias per channel. Ulyanov et al. 2016."""
+    if input.ndim < 3:
+        raise ValueError(f"instance_norm: input has shape {input.shape}; it needs the axes (N, C, H, ...)")
+    _check_affine("instance_norm", (input.shape[1],), weight=weight, bias=bias)
+    y = _standardise("instance_norm", input, tuple(range(2, input.ndim)), eps)
+    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))))
+
+
+def layer_norm(
+    input: Tensor, normalized_shape: tuple[int, ...], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalise over the last axes, whose sizes are normalized_shape, as are those of weight and bias. Ba et al. 2016."""
+    shape = tuple(normalized_shape)
+    if not shape or input.shape[input.ndim - len(shape) :] != shape:
+        raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
+    _check_affine("layer_norm", shape, weight=weight, bias=bias)
+    y = _standardise("layer_norm", input, tuple(range(input.ndim - len(shape), input.ndim)), eps)
+    return _affine(y, weight, bias, shape)
+
+
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None
+) -> Tensor:
+    """In training: each value set to 0 with probability p, the others divided by 1 - p. Keeps the mask.
+
+    The mask is drawn from `generator` on the host (the same on every device), or from the engine's own, which
+    `manual_seed` sets. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0.0
+    kept = (generator or default_generator).random(input.shape, dtype=np.float32) >= p
+    scale = kept.astype(input.dtype) * input.dtype.type(1 / (1 - p))
+    return input * (scale if kernels_for(input.data).xp is np else to_device(scale, input.device))
+
+
+default_generator = np.random.Generator(np.random.Philox(0))
+
+
+def manual_seed(seed: int) -> None:
+    """Start the engine's own random generator (initial weights, dropout) from `seed` (0 or more)."""
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"manual_seed: seed is {seed!r}; it must be a whole number of at least 0")
+    default_generator.bit_generator.state = np.random.Philox(seed).state
+
+
+def _standardise(name: str, input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    if math.prod(input.shape[i] for i in axes) < 1:
+        raise ValueError(f"{name}: nothing to normalise over in shape {input.shape}")
+    return (input - input.mean(axes, keepdim=True)) * (var(input, axes, correction=0, keepdim=True) + eps) ** -0.5
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...]) -> Tensor:
+    if weight is not None:
+        y = y * weight.reshape(view)
+    return y if bias is None else y + bias.reshape(view)
+
+
+def _check_affine(name: str, shape: tuple[int, ...], **tensors: Tensor | None) -> None:
+    for argument, tensor in tensors.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name}: {argument} has shape {tensor.shape}; it must be {shape}")
