@@ -20,7 +20,8 @@ from minitorch_unet.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".npy", ".npz")
 
-_FORMATS = ("PNG", "JPEG", "GIF", "TIFF")
+_FORMATS = ("PNG", "JPEG", "GIF")
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_CHANNELS = 16  # a 3-D .npy with a longer last axis is taken for a stack of pages
 _STDERR_LOCK = threading.Lock()
 
@@ -60,9 +61,7 @@ def read_stack(path: str | os.PathLike[str]) -> np.ndarray:
         if path.suffix.lower() in (".npy", ".npz"):
             array = _load_numpy(path)
             if array.ndim not in (3, 4):
-                raise DataError(
-                    f"{path}: holds an array of shape {array.shape}, a stack is (D, H, W) or (D, H, W, C)"
-                )
+                raise DataError(f"{path}: holds an array of shape {array.shape}, a stack is (D, H, W) or (D, H, W, C)")
             return array
         pages = _decode(path, palette_indices=False, several=True)
         kinds = {(page.shape, page.dtype) for page in pages}
@@ -99,9 +98,7 @@ def _encode(path: Path, array: np.ndarray) -> bytes:
         raise ValueError(f"write_image: {path.name!r} must end in .png, .tif, .tiff or .npy")
     kinds = {"bool": 2, "uint8": 3, "uint16": 3, "float32": 2}
     if array.dtype.name not in kinds:
-        raise TypeError(
-            f"write_image: array has dtype {array.dtype}, legal are bool, uint8, uint16 and float32"
-        )
+        raise TypeError(f"write_image: array has dtype {array.dtype}, legal are bool, uint8, uint16 and float32")
     colour = array.ndim == 3 and array.shape[2] == 3 and kinds[array.dtype.name] == 3
     if not (array.ndim == 2 or colour) or array.size == 0:
         raise ValueError(
@@ -127,9 +124,9 @@ def _encode(path: Path, array: np.ndarray) -> bytes:
 
 
 def _load_numpy(path: Path) -> np.ndarray:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded:
+    with open(path, "rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
             if len(loaded.files) != 1:
                 raise DataError(f"{path}: holds {len(loaded.files)} arrays, a single one is expected")
             loaded = loaded[loaded.files[0]]
@@ -140,34 +137,49 @@ def _load_numpy(path: Path) -> np.ndarray:
 
 def _native(array: np.ndarray) -> np.ndarray:
     """Booleans as uint8 0/1, and the machine's own byte order."""
-    return (
-        array.astype(np.uint8)
-        if array.dtype == bool
-        else array.astype(array.dtype.newbyteorder("="), copy=False)
-    )
+    own = np.dtype(np.uint8) if array.dtype == bool else array.dtype.newbyteorder("=")
+    return array.astype(own, copy=False)
 
 
 def _decode(path: Path, palette_indices: bool, several: bool) -> list[np.ndarray]:
     """All pages of a picture file; only TIFF may have `several`."""
     from PIL import Image
 
-    quiet = _silent_stderr() if path.suffix.lower() in (".tif", ".tiff") else contextlib.nullcontext()
-    with quiet, Image.open(path, formats=_FORMATS) as picture:
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    if magic in _TIFF_MAGIC:
+        return _decode_tiff(path, palette_indices, several)
+    with Image.open(path, formats=_FORMATS) as picture:
         if picture.format == "PNG":
             return [_decode_png(path, palette_indices)]
-        frames = getattr(picture, "n_frames", 1) if picture.format in ("TIFF", "GIF") else 1
-        if frames > 1 and not several:
-            advice = "; read it with read_stack" if picture.format == "TIFF" else ""
-            raise DataError(f"{path}: holds {frames} pages where one image is expected{advice}")
-        if picture.format != "TIFF":
-            return [_to_array(picture, palette_indices)]
-        pages = []
-        for frame in range(frames):
-            picture.seek(frame)
-            if not _pillow_keeps_all(picture):
-                return _decode_tifffile(path)
-            pages.append(_to_array(picture, palette_indices))
-        return pages
+        if picture.format == "GIF":
+            _refuse_pages(path, getattr(picture, "n_frames", 1), several=False)
+        return [_to_array(picture, palette_indices)]
+
+
+def _refuse_pages(path: Path, count: int, several: bool) -> None:
+    if count > 1 and not several:
+        raise DataError(f"{path}: holds {count} pages where one image is expected (TIFF: see read_stack)")
+
+
+def _decode_tiff(path: Path, palette_indices: bool, several: bool) -> list[np.ndarray]:
+    """All pages, by Pillow where it keeps every bit, else by tifffile."""
+    from PIL import Image, UnidentifiedImageError
+
+    with _silent_stderr():
+        try:
+            with Image.open(path, formats=("TIFF",)) as picture:
+                count = getattr(picture, "n_frames", 1)
+                _refuse_pages(path, count, several)
+                pages = []
+                for number in range(count):
+                    picture.seek(number)
+                    if not _pillow_keeps_all(picture):
+                        return _decode_tifffile(path, several)
+                    pages.append(_to_array(picture, palette_indices))
+                return pages
+        except UnidentifiedImageError:  # a sample type that Pillow does not know, or a damaged file
+            return _decode_tifffile(path, several)
 
 
 def _decode_png(path: Path, palette_indices: bool) -> np.ndarray:
@@ -200,22 +212,21 @@ def _pillow_keeps_all(picture: Any) -> bool:
     return bits == {8} and formats == {1}
 
 
-def _decode_tifffile(path: Path) -> list[np.ndarray]:
+def _decode_tifffile(path: Path, several: bool) -> list[np.ndarray]:
     try:
         import tifffile
     except ImportError:
-        raise DataError(f"{path}: has a TIFF type that needs the extra `tiff`; install it") from None
+        raise DataError(f"{path}: cannot be read without the extra `tiff`; install it") from None
     logger = logging.getLogger("tifffile")
     was_disabled, logger.disabled = logger.disabled, True
     try:
         with tifffile.TiffFile(path) as file:
+            _refuse_pages(path, len(file.pages), several)
             pages = [_tifffile_page(page) for page in file.pages]
     finally:
         logger.disabled = was_disabled
     if any(page.ndim not in (2, 3) or page.dtype.kind not in "buif" for page in pages):
-        raise DataError(
-            f"{path}: has pages of {pages[0].dtype} {pages[0].shape}, an image is (H, W) or (H, W, C)"
-        )
+        raise DataError(f"{path}: has pages of {pages[0].dtype} {pages[0].shape}, an image is (H, W) or (H, W, C)")
     return pages
 
 
