@@ -180,7 +180,8 @@ def test_ctc(tmp_path):
     assert sample.label[3, 3] == 1, "labelled pixels of the strip count"
     assert (open_dataset(tmp_path, ignore_border=0)[0].label != -100).all()
     assert any("within 50 pixels" in line for line in data.describe())
-    assert any("ignored: " in line for line in check_dataset(data))
+    share = 100 * (strip & (ids == 0)).mean()
+    assert any(f"ignored: {share:.1f} % of all pixels" in line for line in check_dataset(data))
 
 
 def test_ctc_sequences_and_missing_frames(tmp_path):
@@ -201,7 +202,9 @@ def test_polarity_is_said_and_can_be_swapped(tmp_path, values):
     swapped = open_dataset(tmp_path, foreground=low)
     assert np.array_equal(swapped[0].label, 1 - half(1))
     assert f"{low} is class 1, {high} is class 0 (swap: foreground={high})" in swapped.describe()[1]
-    with pytest.raises(DataError, match=f"no label file holds the foreground value 99; values found: {low}, {high}"):
+    with pytest.raises(
+        DataError, match=f"no label file holds the foreground value 99; values found: {low}, {high}"
+    ):
         open_dataset(tmp_path, foreground=99)
 
 

@@ -221,8 +221,15 @@ def test_decompression_bomb_is_refused(tmp_path, monkeypatch):
             read_image(tmp_path / name)
 
 
+def test_a_large_picture_gives_no_warning(tmp_path, monkeypatch):
+    """Pillow warns from its limit on and refuses from twice the limit on."""
+    write_image(tmp_path / "x.png", GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", GREY.size - 1)
+    assert np.array_equal(read_image(tmp_path / "x.png"), GREY)
+
+
 def encoded(suffix):
-    smooth = np.add.outer(np.arange(40), np.arange(50)).astype(np.uint8)
+    smooth = np.add.outer(np.arange(300), np.arange(310)).astype(np.uint8)  # compresses well: flips go far
     buffer = io.BytesIO()
     if suffix == ".npy":
         np.save(buffer, smooth)
@@ -245,7 +252,9 @@ def test_truncated_files(tmp_path, suffix, capfd):
     for length in [0, 1, 7, 8, 30, *range(40, len(data), step)]:
         file.write_bytes(data[:length])
         try:
-            assert np.array_equal(read_image(file), whole), f"{length} of {len(data)} bytes read as another image"
+            assert np.array_equal(read_image(file), whole), (
+                f"{length} of {len(data)} bytes read as another image"
+            )
         except DataError as error:
             assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
     with pytest.raises(DataError):
@@ -273,7 +282,9 @@ def test_flipped_bits(tmp_path, suffix, capfd):
             refused += 1
             assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
         else:
-            assert suffix not in (".png", ".npz") or np.array_equal(image, whole), f"byte {place} went unnoticed"
+            assert suffix not in (".png", ".npz") or np.array_equal(image, whole), (
+                f"byte {place} went unnoticed"
+            )
     assert refused
     assert capfd.readouterr() == ("", "")
 

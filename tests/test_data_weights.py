@@ -21,7 +21,8 @@ def blocks(seed, shape=(17, 21), count=4):
     """A few overlapping rectangles with arbitrary ids."""
     rng = np.random.default_rng(seed)
     ids = np.zeros(shape, np.int32)
-    for number in rng.choice(np.arange(1, 1000), count, replace=False):
+    highest = 1000 if seed % 2 else count  # far apart, or 1, 2, 3, ...
+    for number in rng.choice(np.arange(1, highest + 1), count, replace=False):
         top, left = rng.integers(0, shape[0]), rng.integers(0, shape[1])
         ids[top : top + rng.integers(1, 8), left : left + rng.integers(1, 8)] = number
     return ids
@@ -122,6 +123,10 @@ def test_augment_reaches_all_eight_positions():
     label = np.arange(9).reshape(3, 3)
     rng = np.random.default_rng(0)
     seen = {augment(rng, label[None].astype(np.float32), label)[1].tobytes() for _ in range(200)}
+    turns = {augment(rng, label[None], label, flips=False, grey=0)[1].tobytes() for _ in range(50)}
+    assert turns == {np.ascontiguousarray(np.rot90(label, k)).tobytes() for k in range(4)}
+    flips = {augment(rng, label[None], label, rotations=False, grey=0)[1].tobytes() for _ in range(50)}
+    assert flips == {np.ascontiguousarray(label[::r, ::c]).tobytes() for r in (1, -1) for c in (1, -1)}
     turned = [np.rot90(side, k) for side in (label, label.T) for k in range(4)]
     assert seen == {np.ascontiguousarray(array).tobytes() for array in turned}
 

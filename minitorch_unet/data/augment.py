@@ -28,7 +28,9 @@ def augment(
         raise ValueError(f"augment: grey is {grey}, it must not be negative")
     for position, plane in enumerate(maps):
         if plane is not None and plane.shape != image.shape[1:]:
-            raise ValueError(f"augment: map {position} has shape {plane.shape}, the image has {image.shape[1:]}")
+            raise ValueError(
+                f"augment: map {position} has shape {plane.shape}, the image has {image.shape[1:]}"
+            )
     flip_rows, flip_columns = rng.integers(2, size=2) if flips else (0, 0)
     turns = int(rng.integers(4)) if rotations else 0
 

@@ -30,10 +30,13 @@ def check_dataset(dataset: Dataset, minimum_size: int | tuple[int, int] | None =
         height, width = image.shape[1:]
         if label.shape != (height, width):
             raise DataError(
-                f"{entry.label_file}: the label is {label.shape[0]}x{label.shape[1]}, the image {height}x{width}"
+                f"{entry.label_file}: the label is {label.shape[0]}x{label.shape[1]}, "
+                f"the image {height}x{width}"
             )
         if height < least[0] or width < least[1]:
-            raise DataError(f"{entry.image_file}: is {height}x{width}, at least {least[0]}x{least[1]} is needed")
+            raise DataError(
+                f"{entry.image_file}: is {height}x{width}, at least {least[0]}x{least[1]} is needed"
+            )
         if (image == image[:, :1, :1]).all():
             warnings.append(f"warning: {entry.image_file} is constant")
         counts = np.bincount(label[label != IGNORE], minlength=dataset.classes)

@@ -41,7 +41,9 @@ class Sample:
     @property
     def nbytes(self) -> int:
         """Memory that the arrays take."""
-        return self.image.nbytes + self.label.nbytes + (0 if self.instances is None else self.instances.nbytes)
+        return (
+            self.image.nbytes + self.label.nbytes + (0 if self.instances is None else self.instances.nbytes)
+        )
 
 
 class Dataset:
@@ -170,7 +172,9 @@ def split_dataset(dataset: Dataset, validation: str | float) -> tuple[Dataset, D
     groups = dataset.groups
     torn = {groups[i] for i in rest} & {groups[i] for i in chosen} - {None}
     if torn:
-        raise ValueError(f"split_dataset: group {min(map(str, torn))} would stand on both sides of {validation!r}")
+        raise ValueError(
+            f"split_dataset: group {min(map(str, torn))} would stand on both sides of {validation!r}"
+        )
     return dataset.subset(rest), dataset.subset(sorted(chosen))
 
 
@@ -254,5 +258,7 @@ def _listed(dataset: Dataset, text: str) -> set[int]:
         elif item in names:
             chosen.add(names[item])
         else:
-            raise ValueError(f"split_dataset: {item!r} is neither a name nor a range of indices 0-{len(dataset) - 1}")
+            raise ValueError(
+                f"split_dataset: {item!r} is neither a name nor a range of indices 0-{len(dataset) - 1}"
+            )
     return chosen

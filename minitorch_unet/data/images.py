@@ -61,7 +61,9 @@ def read_stack(path: str | os.PathLike[str]) -> np.ndarray:
         if path.suffix.lower() in (".npy", ".npz"):
             array = _load_numpy(path)
             if array.ndim not in (3, 4):
-                raise DataError(f"{path}: holds an array of shape {array.shape}, a stack is (D, H, W) or (D, H, W, C)")
+                raise DataError(
+                    f"{path}: holds an array of shape {array.shape}, a stack is (D, H, W) or (D, H, W, C)"
+                )
             return array
         pages = _decode(path, palette_indices=False, several=True)
         kinds = {(page.shape, page.dtype) for page in pages}
@@ -98,7 +100,9 @@ def _encode(path: Path, array: np.ndarray) -> bytes:
         raise ValueError(f"write_image: {path.name!r} must end in .png, .tif, .tiff or .npy")
     kinds = {"bool": 2, "uint8": 3, "uint16": 3, "float32": 2}
     if array.dtype.name not in kinds:
-        raise TypeError(f"write_image: array has dtype {array.dtype}, legal are bool, uint8, uint16 and float32")
+        raise TypeError(
+            f"write_image: array has dtype {array.dtype}, legal are bool, uint8, uint16 and float32"
+        )
     colour = array.ndim == 3 and array.shape[2] == 3 and kinds[array.dtype.name] == 3
     if not (array.ndim == 2 or colour) or array.size == 0:
         raise ValueError(
@@ -226,7 +230,9 @@ def _decode_tifffile(path: Path, several: bool) -> list[np.ndarray]:
     finally:
         logger.disabled = was_disabled
     if any(page.ndim not in (2, 3) or page.dtype.kind not in "buif" for page in pages):
-        raise DataError(f"{path}: has pages of {pages[0].dtype} {pages[0].shape}, an image is (H, W) or (H, W, C)")
+        raise DataError(
+            f"{path}: has pages of {pages[0].dtype} {pages[0].shape}, an image is (H, W) or (H, W, C)"
+        )
     return pages
 
 

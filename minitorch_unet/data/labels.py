@@ -38,7 +38,9 @@ class LabelRule:
         """
         if self.kind == "instances":
             if raw.min() < 0 or raw.max() >= np.iinfo(np.int32).max:
-                raise DataError(f"{file}: holds ids {raw.min()}..{raw.max()}, legal instance ids are 0 to 2147483646")
+                raise DataError(
+                    f"{file}: holds ids {raw.min()}..{raw.max()}, legal instance ids are 0 to 2147483646"
+                )
             instances = raw.astype(np.int32)
             label = separate_touching(instances)
             label[_border(raw.shape, self.ignore_border) & (instances == 0)] = IGNORE
@@ -96,7 +98,9 @@ def decide_rule(
     if kind not in KINDS:
         raise ValueError(f"open_dataset: labels is {kind!r}, legal are {', '.join(KINDS)}")
     if kind in ("indices", "instances") and foreground is not None:
-        raise ValueError(f"open_dataset: foreground={foreground} only goes with binary labels, labels is {kind!r}")
+        raise ValueError(
+            f"open_dataset: foreground={foreground} only goes with binary labels, labels is {kind!r}"
+        )
     if ignore_border < 0:
         raise ValueError(f"open_dataset: ignore_border is {ignore_border}, it must not be negative")
     if kind == "instances":
@@ -109,7 +113,9 @@ def decide_rule(
     values = tuple(sorted(found))
     if foreground is not None and foreground not in found:
         listed = ", ".join(map(str, values[:10]))
-        raise DataError(f"{source}: no label file holds the foreground value {foreground}; values found: {listed}")
+        raise DataError(
+            f"{source}: no label file holds the foreground value {foreground}; values found: {listed}"
+        )
     if kind == "auto":
         kind = _guess(values, wide, foreground, source)
     if kind == "instances":

@@ -48,7 +48,9 @@ def find_entries(path: Path, layout: str) -> tuple[str, list[Entry]]:
     if layout != "auto" and layout not in LAYOUTS:
         raise ValueError(f"open_dataset: layout is {layout!r}, legal are auto, {', '.join(LAYOUTS)}")
     if not path.is_dir():
-        raise DataError(f"{path}: is a file, a folder is expected" if path.exists() else f"{path}: no such folder")
+        raise DataError(
+            f"{path}: is a file, a folder is expected" if path.exists() else f"{path}: no such folder"
+        )
     try:
         for name in LAYOUTS if layout == "auto" else (layout,):
             entries = LAYOUTS[name](path)
@@ -87,7 +89,9 @@ def _pairs(path: Path) -> list[Entry]:
     images, labels = _by_stem(image_folders[0]), _by_stem(label_folders[0])
     entries = []
     for stem, image in images.items():
-        fitting = [labels[name] for name in (stem, *(stem + ending for ending in _LABEL_ENDINGS)) if name in labels]
+        fitting = [
+            labels[name] for name in (stem, *(stem + ending for ending in _LABEL_ENDINGS)) if name in labels
+        ]
         if not fitting:
             raise DataError(
                 f"{image}: has no label; looked for {stem}.* and {stem}{_LABEL_ENDINGS[0]}.* "
@@ -106,7 +110,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
             if file.stem in found:
-                raise DataError(f"{file}: {found[file.stem].name} has the same name, images are paired by name")
+                raise DataError(
+                    f"{file}: {found[file.stem].name} has the same name, images are paired by name"
+                )
             found[file.stem] = file
     return found
 
@@ -150,7 +156,9 @@ def _chase(path: Path) -> list[Entry]:
 
 
 def _ctc(path: Path) -> list[Entry]:
-    sequences = [child for child in sorted(path.iterdir()) if child.is_dir() and re.fullmatch("[0-9]{2}", child.name)]
+    sequences = [
+        child for child in sorted(path.iterdir()) if child.is_dir() and re.fullmatch("[0-9]{2}", child.name)
+    ]
     labelled = []
     for sequence in sequences:
         # The silver truth (ST) marks every cell of every frame, the gold truth (GT) only some.

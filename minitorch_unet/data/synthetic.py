@@ -86,7 +86,9 @@ def _outline(rng: np.random.Generator, angle: np.ndarray) -> np.ndarray:
     long, short = radius * np.sqrt(stretch), radius / np.sqrt(stretch)
     outline = long * short / np.hypot(short * np.cos(angle - turn), long * np.sin(angle - turn))
     for wave in (2, 3, 4, 5):
-        outline = outline * (1 + rng.normal(0, 0.11 / wave) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi)))
+        outline = outline * (
+            1 + rng.normal(0, 0.11 / wave) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
+        )
     return outline
 
 
@@ -145,7 +147,9 @@ def _nuclei(rng: np.random.Generator, instances: np.ndarray) -> np.ndarray:
 
     shade = np.zeros(instances.shape)
     numbers = range(1, int(instances.max()) + 1)
-    for number, centre in zip(numbers, ndimage.center_of_mass(instances > 0, instances, numbers), strict=True):
+    for number, centre in zip(
+        numbers, ndimage.center_of_mass(instances > 0, instances, numbers), strict=True
+    ):
         row, column = np.asarray(centre) + rng.normal(0, 2.0, 2)
         radius, depth = rng.uniform(5, 8), rng.uniform(0.03, 0.12)
         window, down, across = _around(row, column, _REACH, *instances.shape)

@@ -65,7 +65,9 @@ def predict_tiled(
         raise ValueError(f"predict_tiled: image has shape {image.shape}, legal is a non-empty (C, H, W)")
     overhang = [a - b for a, b in zip(tile_in, tile_out, strict=True)]
     if any(extra < 0 or extra % 2 for extra in overhang):
-        raise ValueError(f"predict_tiled: tile_in {tile_in} must exceed tile_out {tile_out} by even amounts or none")
+        raise ValueError(
+            f"predict_tiled: tile_in {tile_in} must exceed tile_out {tile_out} by even amounts or none"
+        )
     halo = [extra // 2 for extra in overhang]
     height, width = image.shape[1:]
     rows, columns = (tile_origins(n, tile, grid) for n, tile in zip((height, width), tile_out, strict=True))

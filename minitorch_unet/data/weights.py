@@ -97,5 +97,7 @@ def _checked(function: str, instances: np.ndarray) -> np.ndarray:
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise ValueError(f"{function}: instances is {ids.dtype} {ids.shape}, legal are integers (H, W)")
     if ids.size and not (ids.min() >= 0 and ids.max() < np.iinfo(np.int32).max):
-        raise ValueError(f"{function}: instances holds ids {ids.min()}..{ids.max()}, legal are 0 to 2147483646")
+        raise ValueError(
+            f"{function}: instances holds ids {ids.min()}..{ids.max()}, legal are 0 to 2147483646"
+        )
     return ids.astype(np.int32, copy=False)

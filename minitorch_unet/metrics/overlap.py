@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 
-def confusion_matrix(prediction: np.ndarray, label: np.ndarray, classes: int, ignore_index: int = -100) -> np.ndarray:
+def confusion_matrix(
+    prediction: np.ndarray, label: np.ndarray, classes: int, ignore_index: int = -100
+) -> np.ndarray:
     """Pixel counts (K, K) int64: row = true class, column = predicted class.
 
     `prediction` and `label` hold class ids in equal shapes; pixels whose label is `ignore_index` are left
@@ -17,7 +19,9 @@ def confusion_matrix(prediction: np.ndarray, label: np.ndarray, classes: int, ig
     """
     prediction, label = np.asarray(prediction), np.asarray(label)
     if prediction.shape != label.shape:
-        raise ValueError(f"confusion_matrix: prediction has shape {prediction.shape}, label has {label.shape}")
+        raise ValueError(
+            f"confusion_matrix: prediction has shape {prediction.shape}, label has {label.shape}"
+        )
     counted = label != ignore_index
     truth, guess = label[counted], prediction[counted]
     for name, ids in (("prediction", guess), ("label", truth)):
