@@ -1,3 +1,27 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
+from . import functional, nn, optim
+from .backend import get_num_threads, set_num_threads
+from .functional import manual_seed
+from .tensor import NonFiniteError, Tensor, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad
+from .unet import UNet, UNetSizes
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "NonFiniteError",
+    "Tensor",
+    "UNet",
+    "UNetSizes",
+    "detect_anomaly",
+    "enable_grad",
+    "functional",
+    "get_num_threads",
+    "grad",
+    "is_grad_enabled",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "set_num_threads",
+]

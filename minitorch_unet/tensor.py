@@ -32,6 +32,7 @@ class _State(threading.local):
     recording = True
     anomaly = False
     module_path = ""
+    module_names: dict[int, str] | None = None
 
 
 state = _State()
@@ -67,10 +68,26 @@ def detect_anomaly() -> contextlib.AbstractContextManager[None]:
     return _set(anomaly=True)
 
 
+def module_scope(path: str, names: dict[int, str]) -> contextlib.AbstractContextManager[None]:
+    """Within it, operations belong to the module at `path`; `names` holds the paths of all modules below the root."""
+    return _set(module_path=path, module_names=names)
+
+
 class Node:
     """One recorded operation: the op, its ctx, and for each input the Node (or leaf Tensor) it came from."""
 
-    __slots__ = ("ctx", "dtypes", "hooks", "op", "parents", "path", "saved_inputs", "saved_output", "shapes", "versions")
+    __slots__ = (
+        "ctx",
+        "dtypes",
+        "hooks",
+        "op",
+        "parents",
+        "path",
+        "saved_inputs",
+        "saved_output",
+        "shapes",
+        "versions",
+    )
 
     def __init__(self, op: type[Op], ctx: Context, inputs: Sequence[Any], arrays: Sequence[Any], out: Array) -> None:
         self.op = op
@@ -130,7 +147,9 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
     operands = [a for a in arrays if hasattr(a, "dtype")]
     devices = {device_of(a) for a in operands}
     if len(devices) > 1:
-        raise ValueError(f"{name}: inputs are on different devices ({', '.join(sorted(devices))}); move them with .to(device)")
+        raise ValueError(
+            f"{name}: inputs are on different devices ({', '.join(sorted(devices))}); move them with .to(device)"
+        )
     ctx = Context(kernels_for(operands[0]), needs, array_ops)
     out = ctx.xp.asarray(op.forward(ctx, *arrays, **params))
     result = Tensor(out)
@@ -166,7 +185,9 @@ def _check_finite(value: Array, sources: Sequence[Array], what: str, path: str) 
         return
     first = tuple(int(i) for i in np.unravel_index(int(xp.argmin(xp.isfinite(value))), value.shape))
     where = f" in module '{path}'" if path else ""
-    raise NonFiniteError(f"{what}{where} is {float(value[first])} at element {list(first)}, though its inputs are finite")
+    raise NonFiniteError(
+        f"{what}{where} is {float(value[first])} at element {list(first)}, though its inputs are finite"
+    )
 
 
 class Tensor:
@@ -178,9 +199,7 @@ class Tensor:
 
     __array_ufunc__ = None  # NumPy leaves `array + tensor` to Tensor.__radd__
 
-    def __init__(
-        self, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None
-    ) -> None:
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
         if not hasattr(data, "__cuda_array_interface__") and not isinstance(data, np.ndarray):
@@ -274,7 +293,9 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"bool: a Tensor of shape {self.shape} is neither true nor false; use .data with any() or all()")
+            raise ValueError(
+                f"bool: a Tensor of shape {self.shape} is neither true nor false; use .data with any() or all()"
+            )
         return bool(self.data)
 
     def __float__(self) -> float:
@@ -369,7 +390,9 @@ class Tensor:
     def mean(self, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
         """See functional.mean."""
         axes = normal_axes("mean", dim, self.ndim)
-        return apply("sum", self, axis=axes, keepdims=keepdim) * (1 / max(1, int(np.prod([self.shape[i] for i in axes]))))
+        return apply("sum", self, axis=axes, keepdims=keepdim) * (
+            1 / max(1, int(np.prod([self.shape[i] for i in axes])))
+        )
 
     def reshape(self, *shape: Any) -> Tensor:
         """See functional.reshape."""
@@ -394,7 +417,9 @@ class Tensor:
         Returns a function that removes the hook.
         """
         if not self.requires_grad:
-            raise ValueError("register_hook: this Tensor does not require a gradient, so the hook would never be called")
+            raise ValueError(
+                "register_hook: this Tensor does not require a gradient, so the hook would never be called"
+            )
         hooks = self.node.hooks if self.node is not None else self._hooks
         hooks.append(hook)
         return lambda: hooks.remove(hook)
@@ -433,14 +458,18 @@ def grad(
     found = _walk(outputs, weights, inputs, create_graph if retain_graph is None else retain_graph, create_graph)
     unused = [i for i, gradient in enumerate(found) if gradient is None]
     if unused and not allow_unused:
-        raise ValueError(f"grad: the outputs do not depend on input {unused[0]}; pass allow_unused=True to get None for it")
+        raise ValueError(
+            f"grad: the outputs do not depend on input {unused[0]}; pass allow_unused=True to get None for it"
+        )
     return tuple(found)
 
 
 def _start_gradient(output: Tensor, gradient: Any) -> Array:
     """The gradient to start the walk with: ones for a scalar, else the one given, checked."""
     if not output.requires_grad:
-        raise ValueError("backward: this Tensor has no history; some input must have requires_grad=True (outside no_grad)")
+        raise ValueError(
+            "backward: this Tensor has no history; some input must have requires_grad=True (outside no_grad)"
+        )
     if gradient is None:
         if output.size != 1:
             raise ValueError(
@@ -448,7 +477,9 @@ def _start_gradient(output: Tensor, gradient: Any) -> Array:
                 "or pass gradient= of that shape"
             )
         return kernels_for(output.data).xp.ones_like(output.data)
-    data = gradient.data if isinstance(gradient, Tensor) else kernels_for(output.data).xp.asarray(gradient, output.dtype)
+    data = (
+        gradient.data if isinstance(gradient, Tensor) else kernels_for(output.data).xp.asarray(gradient, output.dtype)
+    )
     if data.shape != output.shape:
         raise ValueError(f"backward: gradient has shape {data.shape}, the Tensor {output.shape}; they must be equal")
     return data.astype(output.dtype, copy=False)

@@ -122,7 +122,9 @@ class Kernels:
         edges = [rows * i // count for i in range(count + 1)]
         return [(b, lo, hi - lo) for b in range(n) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
 
-    def _patch_rows(self, x: Array, b: int, first: int, count: int, step: int, q: int, s: int, sw: int, dw: int) -> Array:
+    def _patch_rows(
+        self, x: Array, b: int, first: int, count: int, step: int, q: int, s: int, sw: int, dw: int
+    ) -> Array:
         """im2col along the columns only: (count, Q, S*C) from rows first, first+step, ... of channels-last image b.
 
         x is (N, H, W, C). Element [i, q, (s, c)] is x[b, first + i*step, q*sw + s*dw, c]: S copies of the image
@@ -184,7 +186,9 @@ class Kernels:
             for i in range(r):
                 row = top * sh + i * dh
                 for j in range(s):
-                    gx[b, row : row + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (q - 1) * sw + 1 : sw] += products[:, :, i, j]
+                    gx[b, row : row + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (q - 1) * sw + 1 : sw] += products[
+                        :, :, i, j
+                    ]
 
         slabs = self._slabs(n, p, q)
         if dh * (r - 1) < sh:  # slabs write to rows of their own
@@ -309,11 +313,12 @@ class Kernels:
     # ---------------------------------------------------------------- updates
 
     def sgd_update(
-        self, parameter: Array, gradient: Array, velocity: Array | None, lr: float,
-        momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+        self, p: Array, g: Array, velocity: Array | None, first: bool, lr: float,
+        momentum: float, dampening: float, weight_decay: float, nesterov: bool,
     ) -> None:  # fmt: skip
         """In place: g += weight_decay p; v = momentum v + (1 - dampening) g (v = g at first); p -= lr v."""
-        g = gradient + weight_decay * parameter if weight_decay else gradient
+        if weight_decay:
+            g = g + weight_decay * p
         if velocity is not None:
             if first:
                 velocity[...] = g
@@ -321,4 +326,43 @@ class Kernels:
                 velocity *= momentum
                 velocity += g if dampening == 0 else (1 - dampening) * g
             g = g + momentum * velocity if nesterov else velocity
-        parameter -= lr * g
+        p -= lr * g
+
+    def adam_update(
+        self, p: Array, g: Array, mean: Array, square: Array, step: int, lr: float,
+        beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+    ) -> None:  # fmt: skip
+        """In place, step counted from 1: running means of g and g^2, p -= lr mean' / (sqrt(square') + eps).
+
+        The primes divide by 1 - beta^step. Weight decay is added to g, or (decoupled) taken off p directly.
+        """
+        if weight_decay and decoupled:
+            p *= 1 - lr * weight_decay
+        elif weight_decay:
+            g = g + weight_decay * p
+        mean *= beta1
+        mean += (1 - beta1) * g
+        square *= beta2
+        square += (1 - beta2) * g * g
+        p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
+
+    def rmsprop_update(
+        self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
+        alpha: float, eps: float, weight_decay: float, momentum: float,
+    ) -> None:  # fmt: skip
+        """In place: square = running mean of g^2 (minus the squared mean of g, if centred); p -= lr g / (sqrt + eps)."""
+        if weight_decay:
+            g = g + weight_decay * p
+        square *= alpha
+        square += (1 - alpha) * g * g
+        spread = square
+        if mean is not None:
+            mean *= alpha
+            mean += (1 - alpha) * g
+            spread = square - mean * mean
+        change = g / (self.xp.sqrt(spread) + eps)
+        if velocity is not None:
+            velocity *= momentum
+            velocity += change
+            change = velocity
+        p -= lr * change

@@ -24,7 +24,9 @@ def pair(function: str, argument: str, value: PairLike, least: int) -> Pair:
     """`value` as (rows, columns); both must be whole numbers of at least `least`."""
     numbers = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, tuple | list) else ()
     if len(numbers) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in numbers):
-        raise ValueError(f"{function}: {argument} is {value!r}; it must be one or two whole numbers of at least {least}")
+        raise ValueError(
+            f"{function}: {argument} is {value!r}; it must be one or two whole numbers of at least {least}"
+        )
     return int(numbers[0]), int(numbers[1])
 
 
@@ -39,7 +41,10 @@ def conv2d(
     shapes, channel counts or types that do not fit. Computed by matrix products over slabs of rows.
     """
     groups = _check_operands("conv2d", input, weight, bias, groups, transposed=False)
-    how: dict[str, Any] = {"stride": pair("conv2d", "stride", stride, 1), "dilation": pair("conv2d", "dilation", dilation, 1)}
+    how: dict[str, Any] = {
+        "stride": pair("conv2d", "stride", stride, 1),
+        "dilation": pair("conv2d", "dilation", dilation, 1),
+    }
     if padding == "same":
         if how["stride"] != (1, 1):
             raise ValueError(f"conv2d: padding 'same' needs stride 1, found {stride}")
@@ -70,15 +75,30 @@ def conv_transpose2d(
     strides, dilations = pair(name, "stride", stride, 1), pair(name, "dilation", dilation, 1)
     paddings, extra = pair(name, "padding", padding, 0), pair(name, "output_padding", output_padding, 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
-        raise ValueError(f"{name}: output_padding {extra} must be smaller than stride {strides} or dilation {dilations}")
+        raise ValueError(
+            f"{name}: output_padding {extra} must be smaller than stride {strides} or dilation {dilations}"
+        )
     size = tuple(
-        (input.shape[2 + i] - 1) * strides[i] - 2 * paddings[i] + dilations[i] * (weight.shape[2 + i] - 1) + extra[i] + 1
+        (input.shape[2 + i] - 1) * strides[i]
+        - 2 * paddings[i]
+        + dilations[i] * (weight.shape[2 + i] - 1)
+        + extra[i]
+        + 1
         for i in (0, 1)
     )
     if min(size) < 1:
-        raise ValueError(f"{name}: the output would have size {size[0]} x {size[1]}; use less padding or a larger input")
+        raise ValueError(
+            f"{name}: the output would have size {size[0]} x {size[1]}; use less padding or a larger input"
+        )
     y = apply(
-        "conv2d_input_grad", input, weight, input_size=size, stride=strides, padding=paddings, dilation=dilations, groups=groups
+        "conv2d_input_grad",
+        input,
+        weight,
+        input_size=size,
+        stride=strides,
+        padding=paddings,
+        dilation=dilations,
+        groups=groups,
     )
     return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
@@ -98,9 +118,7 @@ def max_pool2d(
         return y
     _, winners = kernels_for(input.data).max_pool2d(input.data, out_size, **how)
     xp = kernels_for(input.data).xp
-    axes = [
-        xp.arange(out_size[i], dtype=np.int64) * how["stride"][i] - how["padding"][i] for i in (0, 1)
-    ]
+    axes = [xp.arange(out_size[i], dtype=np.int64) * how["stride"][i] - how["padding"][i] for i in (0, 1)]
     tap = winners.astype(np.int64)
     row = axes[0][:, None] + tap // how["kernel"][1] * how["dilation"][0]
     column = axes[1] + tap % how["kernel"][1] * how["dilation"][1]
@@ -159,7 +177,9 @@ def interpolate(
     else:
         out_size = pair("interpolate", "size", size, 1)
     if min(*out_size, *in_size) < 1:
-        raise ValueError(f"interpolate: from {in_size[0]} x {in_size[1]} to {out_size[0]} x {out_size[1]}: no size may be 0")
+        raise ValueError(
+            f"interpolate: from {in_size[0]} x {in_size[1]} to {out_size[0]} x {out_size[1]}: no size may be 0"
+        )
     if mode == "nearest" and all(m % n == 0 for m, n in zip(out_size, in_size, strict=True)) and size is None:
         n, c, (h, w) = *input.shape[:2], in_size
         a, b = out_size[0] // h, out_size[1] // w
@@ -167,7 +187,8 @@ def interpolate(
         return repeated.reshape(n, c, *out_size)
     xp = kernels_for(input.data).xp
     rows, columns = (
-        xp.asarray(_resize_matrix(in_size[i], out_size[i], steps[i], mode, align_corners), dtype=input.dtype) for i in (0, 1)
+        xp.asarray(_resize_matrix(in_size[i], out_size[i], steps[i], mode, align_corners), dtype=input.dtype)
+        for i in (0, 1)
     )
     return matmul(matmul(Tensor(rows), input), Tensor(columns.T))
 
@@ -199,13 +220,17 @@ def _check_operands(
         raise ValueError(f"{name}: groups is {groups!r}; it must divide the weight's first size, {weight.shape[0]}")
     expected = weight.shape[0] if transposed else weight.shape[1] * groups
     if input.shape[1] != expected:
-        raise ValueError(f"{name}: input has {input.shape[1]} channels, weight {weight.shape} with groups={groups} expects {expected}")
+        raise ValueError(
+            f"{name}: input has {input.shape[1]} channels, weight {weight.shape} with groups={groups} expects {expected}"
+        )
     filters = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (filters,):
         raise ValueError(f"{name}: bias has shape {bias.shape}; weight {weight.shape} expects ({filters},)")
     types = {t.dtype.name for t in (input, weight, bias) if t is not None}
     if len(types) > 1:
-        raise TypeError(f"{name}: input, weight and bias have types {', '.join(sorted(types))}; they must be equal, see Tensor.to")
+        raise TypeError(
+            f"{name}: input, weight and bias have types {', '.join(sorted(types))}; they must be equal, see Tensor.to"
+        )
     if min(weight.shape) < 1:
         raise ValueError(f"{name}: weight has shape {weight.shape}; no size may be 0")
     return groups

@@ -127,7 +127,9 @@ def focal_loss(
 
 def _check_scores(name: str, input: Tensor) -> None:
     if input.ndim < 2 or input.dtype.kind != "f":
-        raise ValueError(f"{name}: input has shape {input.shape} and type {input.dtype}; it must be floating-point (N, C, ...)")
+        raise ValueError(
+            f"{name}: input has shape {input.shape} and type {input.dtype}; it must be floating-point (N, C, ...)"
+        )
 
 
 def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Any, Any]:
@@ -151,7 +153,9 @@ def _class_weights(name: str, scores: Tensor, labels: Any, weight: Any) -> Any:
         return 1.0
     per_class = _constant(weight, scores)
     if per_class.shape != (scores.shape[1],):
-        raise ValueError(f"{name}: weight has shape {per_class.shape}; with {scores.shape[1]} classes: ({scores.shape[1]},)")
+        raise ValueError(
+            f"{name}: weight has shape {per_class.shape}; with {scores.shape[1]} classes: ({scores.shape[1]},)"
+        )
     return per_class[labels]
 
 
@@ -194,5 +198,7 @@ def _reduce_weighted(name: str, energy: Tensor, shares: Any, reduction: str) -> 
         return _reduce(name, energy, reduction)
     total = float(shares.sum(dtype=np.float64))
     if total == 0:
-        raise ValueError(f"{name}: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels")
+        raise ValueError(
+            f"{name}: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels"
+        )
     return energy.sum() * (1 / total)

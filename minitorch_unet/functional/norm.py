@@ -24,7 +24,9 @@ def batch_norm(
     if input.ndim < 2:
         raise ValueError(f"batch_norm: input has shape {input.shape}; it needs the axes (N, C, ...)")
     channels = input.shape[1]
-    _check_affine("batch_norm", (channels,), running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    _check_affine(
+        "batch_norm", (channels,), running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
     axes = (0, *range(2, input.ndim))
     view = (1, channels, *([1] * (input.ndim - 2)))
     if training:
@@ -61,9 +63,7 @@ def group_norm(
     return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))))
 
 
-def instance_norm(
-    input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
+def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise each channel of each image over its pixels; then weight and bias per channel. Ulyanov et al. 2016."""
     if input.ndim < 3:
         raise ValueError(f"instance_norm: input has shape {input.shape}; it needs the axes (N, C, H, ...)")

@@ -18,7 +18,9 @@ def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
     known = math.prod(n for n in shape if n != -1)
     fits = input.size == known if -1 not in shape else known > 0 and input.size % known == 0
     if shape.count(-1) > 1 or not fits:
-        raise ValueError(f"reshape: shape {shape} cannot hold the {input.size} values of a Tensor of shape {input.shape}")
+        raise ValueError(
+            f"reshape: shape {shape} cannot hold the {input.size} values of a Tensor of shape {input.shape}"
+        )
     return input.reshape(shape)
 
 
@@ -65,8 +67,12 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ValueError("cat: tensors is empty; give at least one")
     (axis,) = normal_axes("cat", dim, tensors[0].ndim)
     for i, t in enumerate(tensors[1:], 1):
-        if t.ndim != tensors[0].ndim or any(a != b for d, (a, b) in enumerate(zip(t.shape, tensors[0].shape)) if d != axis):  # noqa: B905
-            raise ValueError(f"cat: tensor {i} has shape {t.shape}, tensor 0 {tensors[0].shape}; only axis {axis} may differ")
+        if t.ndim != tensors[0].ndim or any(
+            a != b for d, (a, b) in enumerate(zip(t.shape, tensors[0].shape)) if d != axis
+        ):  # noqa: B905
+            raise ValueError(
+                f"cat: tensor {i} has shape {t.shape}, tensor 0 {tensors[0].shape}; only axis {axis} may differ"
+            )
     return apply("cat", *tensors, axis=axis)
 
 
@@ -97,7 +103,9 @@ def gather(input: Tensor, dim: int, index: Any) -> Tensor:
     index = checked_index("gather", index, input.shape[axis])
     expected = tuple(index.shape[i] if i == axis and index.ndim == input.ndim else n for i, n in enumerate(input.shape))
     if index.shape != expected:
-        raise ValueError(f"gather: index has shape {index.shape}; apart from dim {dim} it must be that of input, {input.shape}")
+        raise ValueError(
+            f"gather: index has shape {index.shape}; apart from dim {dim} it must be that of input, {input.shape}"
+        )
     return apply("take_along_dim", input, index, axis=axis)
 
 
@@ -107,7 +115,9 @@ def checked_index(function: str, index: Any, size: int) -> Any:
     if index.dtype.kind not in "iu":
         raise TypeError(f"{function}: index must hold integers, found {index.dtype}")
     if index.size and (int(index.min()) < 0 or int(index.max()) >= size):
-        raise ValueError(f"{function}: index holds values {int(index.min())}..{int(index.max())}; legal are 0..{size - 1}")
+        raise ValueError(
+            f"{function}: index holds values {int(index.min())}..{int(index.max())}; legal are 0..{size - 1}"
+        )
     return index
 
 
@@ -164,7 +174,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     a = input.reshape(1, -1) if input.ndim == 1 else input
     b = other.reshape(-1, 1) if other.ndim == 1 else other
     if a.shape[-1] != b.shape[-2]:
-        raise ValueError(f"matmul: shapes {input.shape} and {other.shape}: inner sizes {a.shape[-1]} and {b.shape[-2]} differ")
+        raise ValueError(
+            f"matmul: shapes {input.shape} and {other.shape}: inner sizes {a.shape[-1]} and {b.shape[-2]} differ"
+        )
     y = apply("matmul", a, b)
     kept = y.shape[:-2] + (y.shape[-2:-1] if input.ndim > 1 else ()) + (y.shape[-1:] if other.ndim > 1 else ())
     return y if kept == y.shape else y.reshape(kept)
@@ -173,7 +185,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = input weight^T + bias; input (..., in), weight (out, in), bias (out) -> (..., out). Keeps input and weight."""
     if weight.ndim != 2 or input.ndim == 0 or input.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: input has {input.shape[-1:]} features, weight {weight.shape} expects (out, in) with in equal")
+        raise ValueError(
+            f"linear: input has {input.shape[-1:]} features, weight {weight.shape} expects (out, in) with in equal"
+        )
     y = matmul(input, weight.swapaxes(0, 1))
     return y if bias is None else y + bias
 

@@ -206,7 +206,11 @@ class Where(Op):
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         c = ctx.condition
-        return None, ctx.ops.where(c, gy, 0.0) if ctx.needs[1] else None, ctx.ops.where(c, 0.0, gy) if ctx.needs[2] else None
+        return (
+            None,
+            ctx.ops.where(c, gy, 0.0) if ctx.needs[1] else None,
+            ctx.ops.where(c, 0.0, gy) if ctx.needs[2] else None,
+        )
 
 
 class Relu(Op):

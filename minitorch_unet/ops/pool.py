@@ -13,9 +13,7 @@ class MaxPool2d(Op):
     """Largest value of each window; among equal values the first in row-major order wins. Keeps the winners."""
 
     @staticmethod
-    def forward(
-        ctx: Context, x: Any, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
-    ) -> Any:
+    def forward(ctx: Context, x: Any, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Any:
         how = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         y, winners = ctx.kernels.max_pool2d(x, out_size, **how)
         ctx.save(winners=winners, size=x.shape[2:], how=how)

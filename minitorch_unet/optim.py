@@ -1,0 +1,265 @@
+"""Optimisers, learning-rate schedules, gradient clipping. Formulas and defaults are PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .backend import kernels_for, to_device, to_numpy
+from .tensor import Tensor
+
+Schedule = Callable[[int], float]
+
+
+class Optimizer:
+    """Changes parameters by their gradients. `lr` may be set at any time; arrays kept per parameter are in `slots`."""
+
+    slot_names: tuple[str, ...] = ()
+
+    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
+        self.params = list(params)
+        if not self.params:
+            raise ValueError(f"{type(self).__name__}: params is empty; give the parameters to train")
+        _not_negative(type(self).__name__, lr=lr)
+        self.lr = lr
+        self.steps = 0
+        self.slots = [
+            {name: kernels_for(p.data).xp.zeros_like(p.data) for name in self.slot_names} for p in self.params
+        ]
+
+    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+        """Change the array p by its gradient g, in place; subclasses define it."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
+        self.steps += 1
+        for p, slots in zip(self.params, self.slots, strict=True):
+            if p.grad is not None:
+                self.update(p.data, p.grad.data, slots)
+                p._version[0] += 1
+
+    def zero_grad(self) -> None:
+        """Forget all gradients; without this, backward adds to those of the last step."""
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything needed to continue: `steps`, `lr`, and `<slot>.<parameter number>` arrays, in host memory."""
+        arrays = {
+            f"{name}.{i}": np.array(to_numpy(array), order="C")
+            for i, slots in enumerate(self.slots)
+            for name, array in slots.items()
+        }
+        return {"steps": np.array(self.steps), "lr": np.array(self.lr), **arrays}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave. Raises ValueError for missing or misshapen entries."""
+        for i, slots in enumerate(self.slots):
+            for name, array in slots.items():
+                value = state_dict.get(f"{name}.{i}")
+                if value is None or value.shape != array.shape:
+                    found = "nothing" if value is None else f"shape {value.shape}"
+                    raise ValueError(f"load_state_dict: {name}.{i}: found {found}, expected shape {array.shape}")
+                array[...] = to_device(np.asarray(value, dtype=array.dtype), self.params[i].device)
+        self.steps, self.lr = int(state_dict["steps"]), float(state_dict["lr"])
+
+
+class SGD(Optimizer):
+    """v = momentum v + (1 - dampening) (g + weight_decay p), v = g at the first step; p -= lr v.
+
+    With nesterov p -= lr (g + momentum v). The paper's U-Net: momentum 0.99, one image a step.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False,
+    ) -> None:  # fmt: skip
+        _not_negative("SGD", momentum=momentum, weight_decay=weight_decay)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError(f"SGD: nesterov needs momentum > 0 and dampening 0, found {momentum} and {dampening}")
+        self.momentum, self.dampening, self.weight_decay, self.nesterov = momentum, dampening, weight_decay, nesterov
+        self.slot_names = ("velocity",) if momentum else ()
+        super().__init__(params, lr)
+
+    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+        """See the class."""
+        kernels_for(p).sgd_update(
+            p, g, slots.get("velocity"), self.steps == 1, self.lr,
+            self.momentum, self.dampening, self.weight_decay, self.nesterov,
+        )  # fmt: skip
+
+
+class Adam(Optimizer):
+    """p -= lr m' / (sqrt(s') + eps), m and s running means of g and g^2, primes: divided by 1 - beta^step.
+
+    weight_decay adds weight_decay p to g. Kingma and Ba 2015.
+    """
+
+    slot_names = ("mean", "square")
+    decoupled = False
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        name = type(self).__name__
+        _not_negative(name, eps=eps, weight_decay=weight_decay)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{name}: betas are {betas}; both must be at least 0 and below 1")
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        super().__init__(params, lr)
+
+    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+        """See the class."""
+        kernels_for(p).adam_update(
+            p,
+            g,
+            slots["mean"],
+            slots["square"],
+            self.steps,
+            self.lr,
+            *self.betas,
+            self.eps,
+            self.weight_decay,
+            self.decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p *= 1 - lr weight_decay before the step. Loshchilov and Hutter 2019."""
+
+    decoupled = True
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """p -= lr g / (sqrt(s) + eps), s a running mean of g^2 (centered: minus the squared mean of g); optional momentum."""
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+        weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False,
+    ) -> None:  # fmt: skip
+        _not_negative("RMSprop", alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+        self.alpha, self.eps, self.weight_decay, self.momentum = alpha, eps, weight_decay, momentum
+        self.slot_names = ("square", *(["mean"] if centered else []), *(["velocity"] if momentum else []))
+        super().__init__(params, lr)
+
+    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+        """See the class."""
+        kernels_for(p).rmsprop_update(
+            p, g, slots["square"], slots.get("mean"), slots.get("velocity"), self.lr,
+            self.alpha, self.eps, self.weight_decay, self.momentum,
+        )  # fmt: skip
+
+
+def _not_negative(name: str, **values: float) -> None:
+    for argument, value in values.items():
+        if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name}: {argument} is {value!r}; it must be a number of at least 0")
+
+
+# ------------------------------------------------------------------------ schedules: step (from 0) -> learning rate
+
+
+def constant(lr: float) -> Schedule:
+    """The same learning rate throughout."""
+    return lambda step: lr
+
+
+def step_decay(lr: float, every: int, factor: float = 0.1) -> Schedule:
+    """lr * factor^floor(step / every)."""
+    if every < 1:
+        raise ValueError(f"step_decay: every is {every}; it must be at least 1")
+    return lambda step: lr * factor ** (step // every)
+
+
+def cosine(lr: float, total: int, minimum: float = 0.0) -> Schedule:
+    """Half a cosine from lr at step 0 to minimum at step `total`, and minimum from then on."""
+    return lambda step: minimum + (lr - minimum) * (1 + math.cos(math.pi * min(step / max(1, total), 1))) / 2
+
+
+def poly(lr: float, total: int, power: float = 0.9) -> Schedule:
+    """lr (1 - step / total)^power, 0 from step `total` on."""
+    return lambda step: lr * (1 - min(step / max(1, total), 1)) ** power
+
+
+def warm_up(schedule: Schedule, steps: int) -> Schedule:
+    """The schedule times (step + 1) / steps during its first `steps` steps."""
+    return lambda step: schedule(step) * min(1.0, (step + 1) / max(1, steps))
+
+
+class Plateau:
+    """Multiplies the learning rate by `factor` when a score has not improved for more than `patience` updates.
+
+    mode "min" for losses, "max" for scores such as IoU: a loss in mode "max" would lower the rate just when it is good.
+    """
+
+    def __init__(
+        self, lr: float, mode: str = "min", factor: float = 0.1, patience: int = 10, threshold: float = 1e-4,
+        minimum: float = 0.0,
+    ) -> None:  # fmt: skip
+        if mode not in ("min", "max"):
+            raise ValueError(f"Plateau: mode is {mode!r}; legal are 'min' (for a loss) and 'max' (for a score)")
+        self.lr, self.factor, self.patience, self.threshold, self.minimum = lr, factor, patience, threshold, minimum
+        self.sign = 1 if mode == "min" else -1
+        self.best = math.inf
+        self.bad = 0
+
+    def update(self, score: float) -> float:
+        """Take in a new score; return the learning rate from now on."""
+        value = self.sign * score
+        margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
+        if value < self.best - margin:
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+        if self.bad > self.patience:
+            self.lr, self.bad = max(self.minimum, self.lr * self.factor), 0
+        return self.lr
+
+    def state_dict(self) -> dict[str, float]:
+        """What `load_state_dict` needs to continue."""
+        return {"lr": self.lr, "best": self.best, "bad": self.bad}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Continue from a saved state."""
+        self.lr, self.best, self.bad = float(state["lr"]), float(state["best"]), int(state["bad"])
+
+
+# --------------------------------------------------------------------------------------------------- gradients
+
+
+def grad_norm(params: Iterable[Tensor]) -> float:
+    """Euclidean norm of all gradients taken as one vector."""
+    squares = [float((p.grad.data.astype(np.float64) ** 2).sum()) for p in params if p.grad is not None]
+    return math.sqrt(math.fsum(squares))
+
+
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients together so that their common norm is at most max_norm; return the norm before."""
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm_: max_norm is {max_norm}; it must be above 0")
+    params = [p for p in params if p.grad is not None]
+    norm = grad_norm(params)
+    if norm > max_norm:
+        for p in params:
+            p.grad = Tensor(p.grad.data * (max_norm / (norm + 1e-6)))  # type: ignore[union-attr]
+    return norm
+
+
+def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
+    """Limit every single gradient value to -clip_value .. clip_value."""
+    if not clip_value > 0:
+        raise ValueError(f"clip_grad_value_: clip_value is {clip_value}; it must be above 0")
+    for p in params:
+        if p.grad is not None:
+            p.grad = Tensor(p.grad.data.clip(-clip_value, clip_value))
