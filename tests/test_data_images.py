@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from minitorch_unet.data import images, read_image, read_stack, write_image
+from minitorch_unet.data import read_image, read_stack, write_image
 from minitorch_unet.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -64,13 +65,13 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", full)
-    with pytest.raises(DataError, match=r"x\.png: cannot be written \(No space left"):
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(DataError, match=r"cannot write .*x\.png: No space left"):
         write_image(file, 255 - GREY)
     monkeypatch.undo()
     assert np.array_equal(read_image(file), GREY)
     assert [child.name for child in tmp_path.iterdir()] == ["x.png"]
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot write"):
         write_image(tmp_path / "absent" / "x.png", GREY)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minitorch_unet.errors import DataError
+from minitorch_unet.files import atomic_write
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".npy", ".npz")
 
@@ -81,16 +82,7 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray) -> None:
     anything else, and `DataError` where the file cannot be written.
     """
     path = Path(path)
-    data = _encode(path, np.asarray(array))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+    atomic_write(path, _encode(path, np.asarray(array)))
 
 
 def _encode(path: Path, array: np.ndarray) -> bytes:
