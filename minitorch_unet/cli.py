@@ -1,0 +1,351 @@
+"""The command line: `minitorch-unet COMMAND`, also `python -m minitorch_unet COMMAND`.
+
+What a user can get wrong ends with one line on the standard error output and exit code 2; a run that a signal stopped
+is saved, says how to go on, and ends with 128 + the signal's number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from minitorch_unet import __version__
+
+from .backend import check_device, set_num_threads
+from .config import TrainConfig, config_from, read_toml
+
+Event = dict[str, Any]
+
+EPILOG = """\
+examples:
+  minitorch-unet demo
+  minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
+  minitorch-unet train --resume --output runs/mine
+  minitorch-unet predict runs/mine new_images/ --output segmented/
+  minitorch-unet evaluate runs/mine --data held_out/
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    try:
+        if getattr(options, "threads", None):
+            set_num_threads(options.threads)
+        if getattr(options, "device", None):
+            options.device = check_device(options.device)
+        return options.run(options)
+    except BrokenPipeError:  # the reader (head, say) has seen enough
+        sys.stderr.close()
+        return 0
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        if os.environ.get("MINITORCH_UNET_TRACEBACK"):
+            raise
+        print(f"minitorch-unet {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="minitorch-unet",
+        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"minitorch-unet {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", run_demo_command, "train on drawn touching cells and show the result, in about two minutes")
+    demo.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), help="folder for everything (default: runs/demo)"
+    )
+    demo.add_argument("--quick", action="store_true", help="a shortened run, to see that everything works")
+    demo.add_argument("--seed", type=_whole(0), default=0, help="start of all random numbers")
+    _machine_options(demo, device=False)
+
+    train = command("train", run_train, "train a U-Net on pairs of image and label")
+    _data_options(train, required=False)
+    train.add_argument(
+        "--validation", default="20%",
+        help="part kept for judging: '20%%' (the last), '20-23' (pair numbers) or names with commas (default: 20%%)",
+    )  # fmt: skip
+    train.add_argument("--output", type=Path, help="the run's folder (default: runs/NAME OF DATA)")
+    train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
+    train.add_argument("--config", type=Path, help="TOML file with settings; options on the command line go before it")
+    train.add_argument("--max-hours", type=float, default=math.inf, help="stop, saved, after this time")
+    _machine_options(train)
+    settings = train.add_argument_group("settings (kept in the checkpoint)")
+    for field in dataclasses.fields(TrainConfig):
+        _setting_option(settings, field)
+
+    predict = command("predict", run_predict, "segment images of any size, tile by tile")
+    predict.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
+    predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    predict.add_argument("--output", type=Path, default=Path("predictions"), help="folder (default: predictions)")
+    predict.add_argument("--format", choices=("png", "tif"), default="png", help="of the pictures written")
+    _machine_options(predict)
+
+    evaluate = command("evaluate", run_evaluate, "compare predictions with labels: Dice, IoU, pixel accuracy per class")
+    evaluate.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
+    _data_options(evaluate, required=True)
+    evaluate.add_argument("--only", help="judge only these pairs, e.g. '20-23' (default: all)")
+    evaluate.add_argument("--json", type=Path, help="also write the scores to this file")
+    evaluate.add_argument("--panel", type=Path, help="also draw image, label, prediction and errors to this PNG")
+    _machine_options(evaluate)
+
+    gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
+    gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
+
+    info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
+    info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
+    return parser
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, found {value}")
+        return value
+
+    number.__name__ = "whole number"
+    return number
+
+
+def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+    parser.add_argument("--threads", type=_whole(1), help="processor threads (default: all cores at hand)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    if device:
+        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", type=Path, required=required, help="folder of images and labels")
+    group.add_argument("--layout", default="auto", choices=("auto", "pairs", "stack", "chase", "ctc"), help="of --data")
+    group.add_argument(
+        "--labels", default="auto", choices=("auto", "binary", "indices", "instances"), help="what label values mean"
+    )
+    group.add_argument("--foreground", type=int, help="the label value that is class 1, all others being class 0")
+    group.add_argument("--channels", type=int, choices=(1, 3), help="convert images to grey or colour")
+
+
+def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
+    name, kind = "--" + field.name.replace("_", "-"), type(field.default)
+    text = f"{field.metadata['help']} (default: {str(field.default).lower() if kind is bool else field.default})"
+    how: dict[str, Any] = {"dest": field.name, "default": None, "help": text.replace("%", "%%")}
+    if kind is bool:
+        group.add_argument(name, action=argparse.BooleanOptionalAction, **how)
+    else:
+        group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, **how)
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def run_demo_command(options: argparse.Namespace) -> int:
+    """`minitorch-unet demo`."""
+    from .demo import run_demo
+    from .evaluate import format_scores
+    from .plots import matplotlib_missing
+    from .train import Interrupted
+
+    began = time.monotonic()
+    try:
+        with Progress(options.quiet) as progress:
+            scores = run_demo(options.output, options.quick, options.seed, progress.report)
+    except Interrupted as stop:
+        print(f"{stop}; nothing more to do", file=sys.stderr)
+        return 128 + stop.number
+    print(f"judged on cells that were not trained on ({time.monotonic() - began:.0f} s in all):")
+    print(format_scores(scores))
+    print(matplotlib_missing() or f"look at {options.output}/panel.png and {options.output}/loss.png")
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """`minitorch-unet train`."""
+    from .data import open_dataset
+    from .plots import loss_curve, matplotlib_missing, panel
+    from .predict import load_network, predict_probabilities
+    from .train import BEST, LAST, LOG, Interrupted, prepare, resume, start, train
+
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(TrainConfig)}
+    changed = (read_toml(options.config) if options.config else {}) | {k: v for k, v in given.items() if v is not None}
+    if options.resume:
+        if options.output is None:
+            raise ValueError("--resume needs --output, the folder of the run to continue")
+        run, remarks = resume(options.output, options.device, **_resumable(changed))
+        source = run.source if options.data is None else run.source | {"data": str(options.data)}
+    else:
+        if options.data is None:
+            raise ValueError("--data is missing: the folder of images and labels (or --resume with --output)")
+        options.output = options.output or Path("runs") / options.data.resolve().name
+        if (options.output / LAST).exists():
+            raise ValueError(
+                f"{options.output} holds a run already; add --resume to continue it, or choose another --output"
+            )
+        names = ("layout", "labels", "foreground", "channels", "validation")
+        source = {"data": str(options.data), **{name: getattr(options, name) for name in names}}
+        config, remarks = config_from(changed), []
+    opening = {name: value for name, value in source.items() if name not in ("data", "validation")}
+    dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
+    if not options.resume:
+        run = start(config, dataset, source, options.device)
+        lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")
+    print("\n".join([*lines, *remarks]), flush=True)
+    began = time.monotonic()
+    try:
+        with Progress(options.quiet) as progress:
+            train(run, dataset, validation, options.output, progress.report, options.max_hours)
+    except Interrupted as stop:
+        print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
+        return 128 + stop.number
+    print(
+        f"{run.step} steps, {time.monotonic() - began:.0f} s; best mean foreground IoU {run.best:.4f}: {options.output / BEST}"
+    )
+    missing = matplotlib_missing()
+    if not missing:
+        loss_curve(options.output / LOG, options.output / "loss.png")
+        network, _ = load_network(options.output / BEST, options.device)
+        samples = [validation[i] for i in range(min(3, len(validation)))]
+        panel(samples, [predict_probabilities(network, s.image) for s in samples], options.output / "panel.png")
+    print(missing or f"look at {options.output}/panel.png and {options.output}/loss.png")
+    return 0
+
+
+def _resumable(changed: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a resumed run may change; raises ValueError for others, which would make it another run."""
+    free = {"epochs", "patience", "save_every"}
+    fixed = sorted(set(changed) - free)
+    if fixed:
+        raise ValueError(
+            f"--resume takes the saved settings; only {', '.join(sorted(free))} may change, not {fixed[0]}"
+        )
+    return changed
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """`minitorch-unet predict`."""
+    from .predict import find_images, load_network, predict_files
+
+    network, _ = load_network(options.checkpoint, options.device)
+    with Progress(options.quiet) as progress:
+        for path in predict_files(
+            network, find_images(options.images), options.output, f".{options.format}", progress.count
+        ):
+            progress.write(str(path))
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """`minitorch-unet evaluate`."""
+    from .data import open_dataset, split_dataset
+    from .evaluate import evaluate, format_scores
+    from .files import atomic_write
+    from .plots import matplotlib_missing, panel
+    from .predict import load_network, predict_probabilities
+
+    if options.panel and (missing := matplotlib_missing()):
+        raise ValueError(missing)
+    network, _ = load_network(options.checkpoint, options.device)
+    dataset = open_dataset(
+        options.data,
+        options.layout,
+        options.foreground,
+        options.channels or network.config["in_channels"],
+        options.labels,
+    )
+    if options.only:
+        _, dataset = split_dataset(dataset, options.only)
+    with Progress(options.quiet) as progress:
+        scores = evaluate(network, dataset, progress.count)
+    print(f"{len(dataset)} images: {dataset.names[0]} to {dataset.names[-1]}")
+    print(format_scores(scores))
+    if options.json:
+        atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
+    if options.panel:
+        samples = [dataset[i] for i in range(min(4, len(dataset)))]
+        panel(samples, [predict_probabilities(network, s.image) for s in samples], options.panel)
+    return 0
+
+
+def run_gradcheck(options: argparse.Namespace) -> int:
+    """`minitorch-unet gradcheck`."""
+    from .gradcheck_table import format_table, run_table
+
+    rows = run_table(options.filter)
+    if not rows:
+        raise ValueError(f"no case is called like {options.filter!r}")
+    print(format_table(rows))
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """`minitorch-unet info`."""
+    from .info import environment
+
+    if options.checkpoint is None:
+        print("\n".join(f"{what + ':':18}{value}" for what, value in environment()))
+        return 0
+    from .predict import load_network
+
+    network, metadata = load_network(options.checkpoint)
+    print(repr(network))
+    shown = {name: value for name, value in metadata.items() if name != "network"}
+    print("\n".join(f"{name}: {value}" for name, value in shown.items()))
+    return 0
+
+
+class Progress:
+    """A progress bar on the standard error output (none when quiet or not a terminal), fed with events or counts."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def __enter__(self) -> Progress:
+        from tqdm import tqdm
+
+        self.bar = tqdm(disable=True if self.quiet else None, unit="step", dynamic_ncols=True)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.close()
+
+    def report(self, event: Event) -> None:
+        """A training event: a step moves the bar, an epoch prints its scores."""
+        if event["event"] == "step":
+            self.bar.total = event["steps_in_all"]
+            self.bar.n = event["step"]
+            self.bar.set_postfix_str(f"loss {event['loss']:.3f}")
+        elif event["event"] == "epoch":
+            mark = " *" if event["best"] else ""
+            text = f"epoch {event['epoch']}: validation loss {event['loss']:.4f}, IoU {event['mean_iou']:.4f}, "
+            self.write(f"{text}Dice {event['mean_dice']:.4f}, {event['seconds']:.0f} s{mark}")
+        else:
+            self.write(f"stopped: {event['reason']}")
+
+    def count(self, done: int, total: int) -> None:
+        """So many of so many done."""
+        self.bar.total, self.bar.n = total, done
+        self.bar.refresh()
+
+    def write(self, text: str) -> None:
+        """A line above the bar."""
+        self.bar.write(text, file=sys.stdout)
+        sys.stdout.flush()

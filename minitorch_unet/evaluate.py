@@ -1,0 +1,56 @@
+"""Evaluation: predictions against labels, as overlap scores per class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .data import Dataset
+from .data.weights import IGNORE
+from .metrics import confusion_matrix, per_class_scores
+from .predict import predict_probabilities
+from .unet import UNet
+
+
+def evaluate(network: UNet, dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Scores over all images: `loss` (mean -log p of the true class), `pixel_accuracy`, and per class `dice`, `iou`.
+
+    `mean_iou` and `mean_dice` average the foreground classes 1..K-1. Pixel counts are added over the images before a
+    score is taken; ignored pixels count nowhere. Raises ValueError when the classes of data and network differ.
+    """
+    classes = network.config["num_classes"]
+    if dataset.classes > classes:
+        raise ValueError(f"evaluate: the labels have {dataset.classes} classes, the network knows {classes}")
+    confusion = np.zeros((classes, classes), np.int64)
+    energy, pixels = 0.0, 0
+    for i, sample in enumerate(dataset):
+        probability = predict_probabilities(network, sample.image)
+        confusion += confusion_matrix(probability.argmax(0), sample.label, classes)
+        counted = sample.label != IGNORE
+        of_truth = np.take_along_axis(probability, np.where(counted, sample.label, 0)[None], axis=0)[0]
+        energy -= float(np.log(np.maximum(of_truth[counted], 1e-12), dtype=np.float64).sum())
+        pixels += int(counted.sum())
+        if progress is not None:
+            progress(i + 1, len(dataset))
+    scores = per_class_scores(confusion)
+    foreground = slice(1, None) if classes > 1 else slice(None)
+    return {
+        "loss": energy / max(1, pixels),
+        **scores,
+        "mean_iou": float(np.mean(scores["iou"][foreground])),
+        "mean_dice": float(np.mean(scores["dice"][foreground])),
+    }
+
+
+def format_scores(scores: dict[str, Any], names: Sequence[str] | None = None) -> str:
+    """The scores as a table for people."""
+    names = names or [f"class {k}" + (" (background)" if k == 0 else "") for k in range(len(scores["iou"]))]
+    width = max(len(name) for name in (*names, "mean of foreground"))
+    lines = [f"{'':{width}}   Dice     IoU      pixels"]
+    for name, d, j, n in zip(names, scores["dice"], scores["iou"], scores["pixels"], strict=True):
+        lines.append(f"{name:{width}}   {d:.4f}   {j:.4f}   {n}")
+    lines.append(f"{'mean of foreground':{width}}   {scores['mean_dice']:.4f}   {scores['mean_iou']:.4f}")
+    lines.append(f"pixel accuracy {scores['pixel_accuracy']:.4f}, cross-entropy {scores['loss']:.4f}")
+    return "\n".join(lines)
