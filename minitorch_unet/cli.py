@@ -216,9 +216,8 @@ def run_train(options: argparse.Namespace) -> int:
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
-    print(
-        f"{run.step} steps, {time.monotonic() - began:.0f} s; best mean foreground IoU {run.best:.4f}: {options.output / BEST}"
-    )
+    took = f"{run.step} steps, {time.monotonic() - began:.0f} s"
+    print(f"{took}; best mean foreground IoU {run.best:.4f}: {options.output / BEST}")
     missing = matplotlib_missing()
     if not missing:
         loss_curve(options.output / LOG, options.output / "loss.png")

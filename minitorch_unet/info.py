@@ -28,8 +28,8 @@ def environment() -> list[tuple[str, str]]:
     rows += [(name, _version(name)) for name in OPTIONAL]
     for pool in threadpool_info():
         if pool["user_api"] == "blas":
-            text = f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')}, {pool['num_threads']} threads"
-            rows.append(("matrix products", text))
+            kind = f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', '?')}"
+            rows.append(("matrix products", f"{kind}, {pool['num_threads']} threads"))
     forced = os.environ.get("OPENBLAS_CORETYPE")
     if forced:
         rows.append(("warning", f"OPENBLAS_CORETYPE={forced} fixes the processor type; unset it for full speed"))

@@ -1,6 +1,6 @@
 """Modules: functions with parameters, found by walking attributes in the order in which they were set.
 
-A Module's parameters are its attributes of type Parameter, its buffers the other Tensor attributes (running means, say),
+A Module's parameters are its attributes of type Parameter, its buffers the other Tensor attributes (running means),
 its children the Modules among its attributes, also inside lists and tuples. Nothing is registered behind your back:
 what is not an attribute after `__init__` is not trained.
 """
@@ -37,6 +37,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *inputs: Any) -> Any:
+        """`forward`, and in anomaly mode the note of which module is running."""
         if not state.anomaly:
             return self.forward(*inputs)
         names = state.module_names
@@ -113,7 +114,7 @@ class Module:
     # ------------------------------------------------------------------- modes
 
     def train(self, mode: bool = True) -> Module:
-        """Switch this module and all below it to training (dropout on, batch statistics) or, with False, away from it."""
+        """Switch this module and all below it to training (dropout on, batch statistics) or, with False, off it."""
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -201,7 +202,8 @@ class Conv2d(Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: PairLike, stride: PairLike = 1,
-        padding: PairLike | str = 0, dilation: PairLike = 1, groups: int = 1, bias: bool = True, dtype: Any = np.float32,
+        padding: PairLike | str = 0, dilation: PairLike = 1, groups: int = 1, bias: bool = True,
+        dtype: Any = np.float32,
     ) -> None:  # fmt: skip
         kernel = pair("Conv2d", "kernel_size", kernel_size, 1)
         _check_groups("Conv2d", in_channels, out_channels, groups)
@@ -224,7 +226,8 @@ class ConvTranspose2d(Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: PairLike, stride: PairLike = 1, padding: PairLike = 0,
-        output_padding: PairLike = 0, groups: int = 1, bias: bool = True, dilation: PairLike = 1, dtype: Any = np.float32,
+        output_padding: PairLike = 0, groups: int = 1, bias: bool = True, dilation: PairLike = 1,
+        dtype: Any = np.float32,
     ) -> None:  # fmt: skip
         kernel = pair("ConvTranspose2d", "kernel_size", kernel_size, 1)
         steps = pair("ConvTranspose2d", "stride", stride, 1)
@@ -245,8 +248,8 @@ class ConvTranspose2d(Module):
 def _check_groups(name: str, in_channels: int, out_channels: int, groups: int) -> None:
     if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
         raise ValueError(
-            f"{name}: in_channels {in_channels}, out_channels {out_channels}, groups {groups}: all must be at least 1 and "
-            "groups must divide both"
+            f"{name}: in_channels {in_channels}, out_channels {out_channels}, groups {groups}: all must be at least 1 "
+            "and groups must divide both"
         )
 
 

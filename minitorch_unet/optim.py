@@ -142,7 +142,7 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """p -= lr g / (sqrt(s) + eps), s a running mean of g^2 (centered: minus the squared mean of g); optional momentum."""
+    """p -= lr g / (sqrt(s) + eps), s a running mean of g^2 (centered: less the squared mean of g), maybe momentum."""
 
     def __init__(
         self, params: Iterable[Tensor], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,

@@ -140,7 +140,7 @@ def _source(tensor: Tensor) -> Node | Tensor:
 
 
 def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
-    """Run the op `name` on Tensors (numbers, arrays and None pass as constants) and record it if a gradient is wanted."""
+    """Run the op `name` on Tensors (numbers, arrays, None pass as constants); record it if a gradient is wanted."""
     op = OPS[name]
     arrays = [t.data if isinstance(t, Tensor) else _constant(t) for t in inputs]
     needs = tuple(state.recording and isinstance(t, Tensor) and t.requires_grad for t in inputs)
@@ -154,7 +154,7 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
     out = ctx.xp.asarray(op.forward(ctx, *arrays, **params))
     result = Tensor(out)
     for t, a in zip(inputs, arrays, strict=True):
-        if isinstance(t, Tensor) and (out is a or out.base is not None and (out.base is a or out.base is a.base)):
+        if isinstance(t, Tensor) and (out is a or (out.base is not None and (out.base is a or out.base is a.base))):
             result._version = t._version  # a view: a change in place concerns both
     if any(needs):
         result.node = Node(op, ctx, inputs, arrays, out)
@@ -229,22 +229,27 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return self.data.size
 
     @property
     def dtype(self) -> Any:
+        """Type of the values, a NumPy dtype."""
         return self.data.dtype
 
     @property
     def device(self) -> str:
+        """Where the values are: "cpu" or "cuda:N"."""
         return device_of(self.data)
 
     @property
@@ -486,7 +491,7 @@ def _start_gradient(output: Tensor, gradient: Any) -> Array:
 
 
 def _reverse_topological(roots: Sequence[Node]) -> list[Node]:
-    """All nodes that the roots were computed from, each after every node that uses it. Iterative: no recursion limit."""
+    """All nodes that the roots were computed from, each after every node that uses it. Iterative: any depth goes."""
     order: list[Node] = []
     seen: set[int] = set()
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
@@ -553,7 +558,7 @@ def _walk(
 
 
 def _own(gradient: Array, handed_out: set[int]) -> Array:
-    """The array, copied if it also belongs to the caller or another leaf, or is a broadcast view: `.grad` may be changed."""
+    """The array, copied if it also belongs to the caller or another leaf or is a broadcast view."""
     shared = id(gradient) in handed_out or 0 in gradient.strides
     handed_out.add(id(gradient))
     return gradient.copy() if shared else gradient

@@ -100,8 +100,8 @@ def resume(folder: Path, device: str = "cpu", **changed: Any) -> tuple[Run, list
     remarks = [f"resumed at step {run.step}"]
     if metadata["threads"] != get_num_threads():
         remarks.append(
-            f"note: saved with {metadata['threads']} threads, now {get_num_threads()}; the last bits may differ from an "
-            f"uninterrupted run; --threads {metadata['threads']} makes them equal"
+            f"note: saved with {metadata['threads']} threads, now {get_num_threads()}; the last bits may differ from "
+            f"an uninterrupted run; --threads {metadata['threads']} makes them equal"
         )
     return run, remarks
 
@@ -112,8 +112,8 @@ def train(
 ) -> Run:  # fmt: skip
     """Train until the last epoch, early stop or a signal; `folder` gets last and best checkpoint and log.jsonl.
 
-    `report` sees every event that is logged. Raises Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once),
-    NonFiniteError naming the operation where the loss first became NaN or infinite.
+    `report` sees every event that is logged. Raises Interrupted after SIGINT or SIGTERM (a second SIGINT stops at
+    once), NonFiniteError naming the operation where the loss first became NaN or infinite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, network, began = run.config, run.network, time.monotonic()
@@ -285,7 +285,7 @@ class TileMaker:
             if self.config.weights == "border":
                 instances = connected_components(sample.label) if sample.instances is None else sample.instances
                 made = weight_map(
-                    instances, self.config.border_weight, self.config.border_sigma, self.class_weights, sample.label,
+                    instances, self.config.border_weight, self.config.border_sigma, self.class_weights.tolist(), sample.label,
                     background_only=True,
                 )  # fmt: skip
             else:

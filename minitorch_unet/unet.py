@@ -195,7 +195,7 @@ class UNet(nn.Module):
                 raise ValueError(f"UNet: {name} is {text!r}; legal are {', '.join(map(repr, legal))}")
         if not 0 <= dropout < 1:
             raise ValueError(f"UNet: dropout is {dropout}; it must be at least 0 and below 1")
-        self.config = {
+        self.config: dict[str, Any] = {
             "in_channels": in_channels, "num_classes": num_classes, "base": base, "depth": depth, "padding": padding,
             "up": up, "norm": norm, "dropout": dropout, "up_relu": up_relu, "wide_last_up": wide_last_up,
             "up_first": up_first,

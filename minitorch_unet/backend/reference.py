@@ -9,6 +9,7 @@ convolution is a matrix product of (pixels, S*C) with (S*C, K). Any other memory
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,13 +95,13 @@ class Kernels:
     ) -> Array:
         """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy."""
         x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
-        parts = [
-            self._correlate_with_gradient(*(self._group(a, g, groups, 1) for a in (x, gy)), kernel, stride, dilation)
-            for g in range(groups)
-        ]
+        parts = []
+        for g in range(groups):
+            own_x, own_gy = (self._group(a, g, groups, 1) for a in (x, gy))
+            parts.append(self._correlate_with_gradient(own_x, own_gy, kernel, stride, dilation))
         return parts[0] if groups == 1 else self.xp.concatenate(parts)
 
-    def _group(self, array: Array | None, g: int, groups: int, axis: int) -> Array | None:
+    def _group(self, array: Array, g: int, groups: int, axis: int) -> Array:
         if array is None or groups == 1:
             return array
         size = array.shape[axis] // groups
@@ -120,7 +121,7 @@ class Kernels:
         """(image, first row, row count) of pieces of about SLAB_PIXELS pixels, evenly cut, at least two an image."""
         count = min(rows, max(2, -(-rows * columns // SLAB_PIXELS)))
         edges = [rows * i // count for i in range(count + 1)]
-        return [(b, lo, hi - lo) for b in range(n) for lo, hi in zip(edges[:-1], edges[1:], strict=True)]
+        return [(b, lo, hi - lo) for b in range(n) for lo, hi in pairwise(edges)]
 
     def _patch_rows(
         self, x: Array, b: int, first: int, count: int, step: int, q: int, s: int, sw: int, dw: int
@@ -139,7 +140,7 @@ class Kernels:
     def _correlate(
         self, x: Array, weight: Array, bias: Array | None, out_size: tuple[int, ...], stride: Pair, dilation: Pair
     ) -> Array:
-        """Correlation of a padded (N, C, H, W) with a weight given as (R, S, C, K): slabs of rows, one product a row tap."""
+        """Correlation of a padded (N, C, H, W) with a weight (R, S, C, K): slabs of rows, one product a row tap."""
         xp = self.xp
         x = xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
         r, s, c, k = weight.shape
@@ -199,7 +200,7 @@ class Kernels:
         return gx[:, ph : ph + h, pw : pw + w].transpose(0, 3, 1, 2)
 
     def _correlate_with_gradient(self, x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
-        """gw[k,c,r,s] = sum_{n,p,q} gy[n,k,p,q] x[n,c,p*sh+r*dh,q*sw+s*dw] for a padded x; memory order (R, S, C, K)."""
+        """gw[k,c,r,s] = sum_{n,p,q} gy[n,k,p,q] x[n,c,p*sh+r*dh,q*sw+s*dw], x padded; memory order (R, S, C, K)."""
         xp = self.xp
         x = xp.ascontiguousarray(x.transpose(0, 2, 3, 1))
         gy = xp.ascontiguousarray(gy.transpose(0, 2, 3, 1))
@@ -350,7 +351,7 @@ class Kernels:
         self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
         alpha: float, eps: float, weight_decay: float, momentum: float,
     ) -> None:  # fmt: skip
-        """In place: square = running mean of g^2 (minus the squared mean of g, if centred); p -= lr g / (sqrt + eps)."""
+        """In place: square = running mean of g^2 (if centred less the squared mean of g); p -= lr g / (sqrt + eps)."""
         if weight_decay:
             g = g + weight_decay * p
         square *= alpha

@@ -2,24 +2,62 @@
 
 from .conv import avg_pool2d, conv2d, conv_transpose2d, interpolate, max_pool2d
 from .elementwise import (
-    abs, add, clamp, div, exp, gelu, leaky_relu, log, maximum, minimum, mul, neg, pow, relu, sigmoid, silu, softplus,
-    sqrt, sub, tanh, where,
-)  # fmt: skip
+    abs,
+    add,
+    clamp,
+    div,
+    exp,
+    gelu,
+    leaky_relu,
+    log,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    sqrt,
+    sub,
+    tanh,
+    where,
+)
 from .loss import (
-    binary_cross_entropy_with_logits, cross_entropy, dice_loss, focal_loss, mse_loss, nll_loss, tversky_loss,
-)  # fmt: skip
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    dice_loss,
+    focal_loss,
+    mse_loss,
+    nll_loss,
+    tversky_loss,
+)
 from .norm import batch_norm, dropout, group_norm, instance_norm, layer_norm, manual_seed
 from .reduce import amax, amin, argmax, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shape import (
-    broadcast_to, cat, crop, flip, gather, index_select, linear, matmul, pad, permute, reshape, roll, stack, transpose,
-)  # fmt: skip
+    broadcast_to,
+    cat,
+    crop,
+    flip,
+    gather,
+    index_select,
+    linear,
+    matmul,
+    pad,
+    permute,
+    reshape,
+    roll,
+    stack,
+    transpose,
+)
 
 __all__ = [
     "abs", "add", "amax", "amin", "argmax", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits",
-    "broadcast_to", "cat", "clamp", "conv2d", "conv_transpose2d", "crop", "cross_entropy", "dice_loss", "div", "dropout",
-    "exp", "flip", "focal_loss", "gather", "gelu", "group_norm", "index_select", "instance_norm", "interpolate",
-    "layer_norm", "leaky_relu", "linear", "log", "log_softmax", "logsumexp", "manual_seed", "matmul", "max", "max_pool2d",
-    "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "nll_loss", "pad", "permute", "pow", "relu", "reshape",
-    "roll", "sigmoid", "silu", "softmax", "softplus", "sqrt", "stack", "std", "sub", "sum", "tanh", "transpose",
-    "tversky_loss", "var", "where",
+    "broadcast_to", "cat", "clamp", "conv2d", "conv_transpose2d", "crop", "cross_entropy", "dice_loss", "div",
+    "dropout", "exp", "flip", "focal_loss", "gather", "gelu", "group_norm", "index_select", "instance_norm",
+    "interpolate", "layer_norm", "leaky_relu", "linear", "log", "log_softmax", "logsumexp", "manual_seed",
+    "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg", "nll_loss",
+    "pad", "permute", "pow", "relu", "reshape", "roll", "sigmoid", "silu", "softmax", "softplus", "sqrt",
+    "stack", "std", "sub", "sum", "tanh", "transpose", "tversky_loss", "var", "where",
 ]  # fmt: skip

@@ -55,7 +55,7 @@ def conv2d(
     elif isinstance(padding, str) and padding != "valid":
         raise ValueError(f"conv2d: padding is {padding!r}; legal are numbers, 'valid' and 'same'")
     how["padding"] = pair("conv2d", "padding", 0 if padding == "valid" else padding, 0)  # type: ignore[arg-type]
-    window_output("conv2d", input, weight.shape[2:], **how)
+    window_output("conv2d", input, (weight.shape[2], weight.shape[3]), **how)
     return apply("conv2d", input, weight, bias, **how, groups=groups)
 
 
@@ -159,7 +159,8 @@ def interpolate(
 
     "nearest": output row i reads input row floor(i H / P). "bilinear": row i reads at (i + 1/2) H / P - 1/2, or with
     align_corners at i (H - 1) / (P - 1), between its two neighbours. A scale_factor given is itself used in place
-    of P / H, as in PyTorch. Separable and linear: rows and columns are each a product with a matrix. Keeps the matrices.
+    of P / H, as in PyTorch. Linear and separable: a product with a matrix for the rows and one for the columns, which
+    are kept.
     """
     require_4d("interpolate", "input", input)
     if (size is None) == (scale_factor is None):
@@ -221,7 +222,7 @@ def _check_operands(
     expected = weight.shape[0] if transposed else weight.shape[1] * groups
     if input.shape[1] != expected:
         raise ValueError(
-            f"{name}: input has {input.shape[1]} channels, weight {weight.shape} with groups={groups} expects {expected}"
+            f"{name}: input has {input.shape[1]} channels, weight {weight.shape} with groups {groups} expects {expected}"
         )
     filters = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (filters,):
@@ -243,10 +244,11 @@ def window_output(
     sizes = []
     for i, axis in enumerate(("rows", "columns")):
         n, reach = input.shape[2 + i] + 2 * padding[i], dilation[i] * (kernel[i] - 1) + 1
-        if n < reach:
+        least = reach - (stride[i] - 1 if ceil_mode else 0)  # ceil_mode lets a window reach beyond the padding
+        if n < least:
             raise ValueError(
                 f"{name}: input has {input.shape[2 + i]} {axis} and padding {padding[i]}, but the window reaches over "
-                f"{reach}; the input must have at least {reach - 2 * padding[i]} {axis}"
+                f"{reach}; the input must have at least {least - 2 * padding[i]} {axis}"
             )
         count = -(-(n - reach) // stride[i]) + 1 if ceil_mode else (n - reach) // stride[i] + 1
         if ceil_mode and (count - 1) * stride[i] >= input.shape[2 + i] + padding[i]:

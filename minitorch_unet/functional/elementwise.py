@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..tensor import Tensor, apply
 
 Operand = Tensor | float
@@ -95,8 +97,9 @@ def where(condition: Any, input: Operand, other: Operand) -> Tensor:
     Raises TypeError when the condition is not boolean.
     """
     mask = condition.data if isinstance(condition, Tensor) else condition
-    if getattr(mask, "dtype", None) != bool:
-        raise TypeError(f"where: condition must be boolean, found {getattr(mask, 'dtype', type(mask).__name__)}")
+    found = getattr(mask, "dtype", type(mask))
+    if found != np.dtype(bool):
+        raise TypeError(f"where: condition must be a boolean Tensor or array, found {found}")
     return apply("where", mask, input, other)
 
 

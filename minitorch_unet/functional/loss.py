@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..backend import kernels_for
 from ..tensor import Tensor, apply
-from .elementwise import abs, clamp, exp, log, sigmoid
+from .elementwise import exp, softplus
 from .reduce import log_softmax, softmax
 from .shape import checked_index
 
@@ -65,12 +66,11 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(t log s(x) + (1 - t) log(1 - s(x))), s the sigmoid, for targets t in 0..1 of the same shape as input.
 
-    Computed as (1 - t) x + (1 + (pos_weight - 1) t) (log(1 + e^-|x|) + max(-x, 0)), which cannot overflow.
+    Computed as (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x), which cannot overflow.
     """
     t = _same_shape("binary_cross_entropy_with_logits", input, target)
-    softplus_minus = log(1 + exp(-abs(input))) + clamp(-input, min=0)
     scale = 1 if pos_weight is None else 1 + (_constant(pos_weight, input) - 1) * t
-    energy = (1 - t) * input + scale * softplus_minus
+    energy = (1 - t) * input + scale * softplus(-input, threshold=math.inf)
     if weight is not None:
         energy = energy * _constant(weight, input)
     return _reduce("binary_cross_entropy_with_logits", energy, reduction)

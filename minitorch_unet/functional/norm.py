@@ -52,10 +52,13 @@ def group_norm(
 ) -> Tensor:
     """Normalise each image over each of num_groups groups of neighbouring channels; then weight and bias per channel.
 
-    input (N, C, ...), weight and bias (C); num_groups must divide C. Wu and He 2018.
+    input (N, C, ...), weight and bias (C); num_groups must divide C. Raises ValueError when there is one value in all
+    to normalise in a group, as PyTorch does. Wu and He 2018.
     """
     if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
         raise ValueError(f"group_norm: num_groups {num_groups} does not divide the channels of input {input.shape}")
+    if input.size == num_groups:
+        raise ValueError(f"group_norm: input {input.shape} has one value per group; there must be more than one")
     channels = input.shape[1]
     _check_affine("group_norm", (channels,), weight=weight, bias=bias)
     grouped = input.reshape(input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
@@ -64,9 +67,14 @@ def group_norm(
 
 
 def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each image over its pixels; then weight and bias per channel. Ulyanov et al. 2016."""
+    """Normalise each channel of each image over its pixels; then weight and bias per channel. Ulyanov et al. 2016.
+
+    Raises ValueError when a channel has only one pixel, which would always become 0.
+    """
     if input.ndim < 3:
         raise ValueError(f"instance_norm: input has shape {input.shape}; it needs the axes (N, C, H, ...)")
+    if math.prod(input.shape[2:]) < 2:
+        raise ValueError(f"instance_norm: input {input.shape} has one pixel per channel; there must be more than one")
     _check_affine("instance_norm", (input.shape[1],), weight=weight, bias=bias)
     y = _standardise("instance_norm", input, tuple(range(2, input.ndim)), eps)
     return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))))
@@ -76,7 +84,7 @@ def layer_norm(
     input: Tensor, normalized_shape: tuple[int, ...], weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """Normalise over the last axes, whose sizes are normalized_shape, as are those of weight and bias. Ba et al. 2016."""
+    """Normalise over the last axes, of sizes normalized_shape, as are those of weight and bias. Ba et al. 2016."""
     shape = tuple(normalized_shape)
     if not shape or input.shape[input.ndim - len(shape) :] != shape:
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")

@@ -67,7 +67,7 @@ def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Without `dim`: the smallest value (ties share the gradient). With it: (values, indices), the first among equals."""
+    """Without `dim`: the smallest value (ties share the gradient). With it: (values, indices), first among equals."""
     return amin(input) if dim is None else _select("min", input, dim, keepdim)
 
 

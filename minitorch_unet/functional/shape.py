@@ -68,8 +68,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     (axis,) = normal_axes("cat", dim, tensors[0].ndim)
     for i, t in enumerate(tensors[1:], 1):
         if t.ndim != tensors[0].ndim or any(
-            a != b for d, (a, b) in enumerate(zip(t.shape, tensors[0].shape)) if d != axis
-        ):  # noqa: B905
+            n != tensors[0].shape[d] for d, n in enumerate(t.shape) if d != axis
+        ):
             raise ValueError(
                 f"cat: tensor {i} has shape {t.shape}, tensor 0 {tensors[0].shape}; only axis {axis} may differ"
             )
@@ -133,7 +133,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     left, right, top, bottom = (*pad, 0, 0)[:4]
     if mode == "constant":
         h, w = input.shape[2:]
-        if h + top + bottom < 0 or w + left + right < 0:
+        if h + min(top, 0) + min(bottom, 0) < 0 or w + min(left, 0) + min(right, 0) < 0:
             raise ValueError(f"pad: pad {tuple(pad)} crops more than the size {h} x {w}")
         return apply("pad2d", input, widths=(top, bottom, left, right), value=value)
     if mode not in ("reflect", "replicate"):
@@ -183,7 +183,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = input weight^T + bias; input (..., in), weight (out, in), bias (out) -> (..., out). Keeps input and weight."""
+    """y = input weight^T + bias: (..., in), (out, in), (out) -> (..., out). Keeps input and weight."""
     if weight.ndim != 2 or input.ndim == 0 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: input has {input.shape[-1:]} features, weight {weight.shape} expects (out, in) with in equal"

@@ -14,6 +14,8 @@ from .core import Context, Op
 
 
 class Add(Op):
+    """y = a + b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         return a + b
@@ -24,6 +26,8 @@ class Add(Op):
 
 
 class Sub(Op):
+    """y = a - b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         return a - b
@@ -34,6 +38,8 @@ class Sub(Op):
 
 
 class Mul(Op):
+    """y = a * b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.save(a=a if ctx.needs[1] else None, b=b if ctx.needs[0] else None)
@@ -45,6 +51,8 @@ class Mul(Op):
 
 
 class Div(Op):
+    """y = a / b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.save(a=a if ctx.needs[1] else None, b=b)
@@ -57,6 +65,8 @@ class Div(Op):
 
 
 class Neg(Op):
+    """y = -a."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         return -a
@@ -102,6 +112,8 @@ class PowScalar(Op):
 
 
 class Exp(Op):
+    """y = e^a. Keeps y."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         with np.errstate(over="ignore"):
@@ -115,6 +127,8 @@ class Exp(Op):
 
 
 class Log(Op):
+    """y = log a."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         ctx.save(a=a)
@@ -127,6 +141,8 @@ class Log(Op):
 
 
 class Sqrt(Op):
+    """y = square root of a. Keeps y."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         with np.errstate(invalid="ignore"):
@@ -140,6 +156,8 @@ class Sqrt(Op):
 
 
 class Abs(Op):
+    """y = |a|. Keeps the sign."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         ctx.save(sign=ctx.xp.sign(a))
@@ -169,6 +187,8 @@ class Clamp(Op):
 
 
 class Maximum(Op):
+    """y = the larger of a and b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.save(share=_share(ctx.xp, a, b))
@@ -180,6 +200,8 @@ class Maximum(Op):
 
 
 class Minimum(Op):
+    """y = the smaller of a and b."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.save(share=_share(ctx.xp, b, a))
@@ -228,6 +250,8 @@ class Relu(Op):
 
 
 class LeakyRelu(Op):
+    """y = a where positive, negative_slope a elsewhere."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, negative_slope: float) -> Any:
         slope = ctx.xp.where(a > 0, 1, negative_slope).astype(a.dtype)
@@ -254,6 +278,8 @@ class Sigmoid(Op):
 
 
 class Tanh(Op):
+    """y = tanh a. Keeps y."""
+
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
         y = ctx.xp.tanh(a)

@@ -1,4 +1,4 @@
-"""Pooling. Max pooling keeps the number of each window's winning tap in one byte; its gradient follows those numbers."""
+"""Pooling. Max pooling keeps the number of each window's winning tap in one byte, which its gradient follows."""
 
 from __future__ import annotations
 

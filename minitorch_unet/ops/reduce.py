@@ -26,6 +26,8 @@ def accurate_sum(xp: Any, a: Any, axis: Axes, keepdims: bool) -> Any:
 
 
 class Sum(Op):
+    """Sum over axes."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, axis: Axes, keepdims: bool = False) -> Any:
         ctx.save(shape=a.shape, axis=axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from .reduce import accurate_sum
 
 
 class Reshape(Op):
+    """The same values in row-major order in another shape."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, shape: tuple[int, ...]) -> Any:
         ctx.save(shape=a.shape)
@@ -22,6 +25,8 @@ class Reshape(Op):
 
 
 class Permute(Op):
+    """Axes in another order."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, dims: tuple[int, ...]) -> Any:
         ctx.save(inverse=tuple(int(i) for i in np.argsort(dims)))
@@ -33,6 +38,8 @@ class Permute(Op):
 
 
 class Flip(Op):
+    """Values along the axes in reverse order."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, axis: tuple[int, ...]) -> Any:
         ctx.save(axis=axis)
@@ -44,6 +51,8 @@ class Flip(Op):
 
 
 class Roll(Op):
+    """Values moved along the axes; those that leave come back at the other end."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, shifts: tuple[int, ...], axis: tuple[int, ...] | None) -> Any:
         ctx.save(back=tuple(-s for s in shifts), axis=axis)
@@ -55,6 +64,8 @@ class Roll(Op):
 
 
 class BroadcastTo(Op):
+    """Values repeated along new axes and axes of size 1."""
+
     @staticmethod
     def forward(ctx: Context, a: Any, shape: tuple[int, ...]) -> Any:
         ctx.save(shape=a.shape)
@@ -81,6 +92,8 @@ class SumTo(Op):
 
 
 class Cat(Op):
+    """Arrays joined along an axis."""
+
     @staticmethod
     def forward(ctx: Context, *arrays: Any, axis: int) -> Any:
         ctx.save(axis=axis, sizes=[a.shape[axis] for a in arrays])
@@ -90,7 +103,7 @@ class Cat(Op):
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         edges = [0, *(int(edge) for edge in np.cumsum(ctx.sizes))]
         before = (slice(None),) * ctx.axis
-        return tuple(gy[(*before, slice(lo, hi))] for lo, hi in zip(edges[:-1], edges[1:], strict=True))
+        return tuple(gy[(*before, slice(lo, hi))] for lo, hi in pairwise(edges))
 
 
 class Getitem(Op):
@@ -114,7 +127,7 @@ class SetitemZeros(Op):
         ctx.save(index=index)
         out = _zeros_in_order_of(ctx.xp, a, shape)
         parts = index if isinstance(index, tuple) else (index,)
-        if any(hasattr(part, "dtype") and part.dtype.kind in "iu" or isinstance(part, list) for part in parts):
+        if any((hasattr(part, "dtype") and part.dtype.kind in "iu") or isinstance(part, list) for part in parts):
             ctx.xp.add.at(out, index, a)
         else:
             out[index] = a
@@ -134,7 +147,7 @@ def _zeros_in_order_of(xp: Any, a: Any, shape: tuple[int, ...]) -> Any:
 
 
 class TakeAlongDim(Op):
-    """y[i, j, ...] = a[index[i, j, ...], j, ...] for `axis` 0, and alike for the others; negative indices are refused."""
+    """y[i, j, ...] = a[index[i, j, ...], j, ...] for `axis` 0, and alike for the others."""
 
     @staticmethod
     def forward(ctx: Context, a: Any, index: Any, axis: int) -> Any:
