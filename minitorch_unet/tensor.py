@@ -151,7 +151,10 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
             f"{name}: inputs are on different devices ({', '.join(sorted(devices))}); move them with .to(device)"
         )
     ctx = Context(kernels_for(operands[0]), needs, array_ops)
-    out = ctx.xp.asarray(op.forward(ctx, *arrays, **params))
+    made = op.forward(ctx, *arrays, **params)
+    out = ctx.xp.asarray(made)
+    if out is not made:  # NumPy turns results without axes into scalars: what is kept of them is still the output
+        ctx.saved.update({kept: out for kept, value in ctx.saved.items() if value is made})
     result = Tensor(out)
     for t, a in zip(inputs, arrays, strict=True):
         if isinstance(t, Tensor) and (out is a or (out.base is not None and (out.base is a or out.base is a.base))):
