@@ -5,7 +5,8 @@ dL/dx_i of all elements; each is compared with the central difference (L(x + e) 
 (mode "full"), or along a few random directions through all elements of an input (mode "projection").
 
 Relative error of the analytic a against the numeric n: |a - n| / max(|a|, |n|, floor), where
-floor = max(max_i |a_i| / 100, r / tolerance), r being the rounding error to expect of a central difference. There is no fixed floor of 1, so the check is equally strict for small and large gradients.
+floor = max(max_i |a_i| / 100, r / tolerance), r being the rounding error to expect of a central difference.
+There is no fixed floor of 1, so the check is equally strict for small and large gradients.
 
 Kinks. Where f bends sharply between x - e and x + e, the slopes to both sides disagree and there is no derivative to
 compare with. A smooth function's two slopes differ by e f'', which shrinks with e; those of a kink keep their
@@ -27,7 +28,7 @@ from .tensor import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 
 Function = Callable[..., Any]
 
-DIRECTIONS = 3  # per input, in mode "projection"
+DIRECTIONS = 2  # per input, in mode "projection"
 BEND = 1e-3  # relative difference of the two one-sided slopes from which on a kink is suspected
 MOST_KINKS = 0.2
 
@@ -62,7 +63,7 @@ def gradcheck(
 
     function: returns a Tensor or several, and the same ones for the same inputs (seed a dropout inside it).
     inputs: float64 Tensors; those with requires_grad are checked. mode: "full" (two calls of the function for every
-    element) or "projection" (two for each of three directions an input). It is also a failure if the function changes
+    element) or "projection" (two for each of two directions an input). It is also a failure if the function changes
     an input or if a second run gives other bits. Raises GradcheckError for a failure unless raise_exception is False,
     TypeError for other types than float64, ValueError for illegal arguments.
     """
