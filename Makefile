@@ -2,18 +2,20 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH_VENV := .venv-torch
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3 python
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell \
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml setup.py
 
-.PHONY: help demo test clean
+.PHONY: help demo test parity clean
 
 help:
 	@echo "make demo   train a small U-Net on drawn cells and show the result in runs/demo (a few minutes, no GPU)"
 	@echo "make test   lint, types and the whole test suite"
-	@echo "make clean  remove the environment, build products and caches (runs/ stays)"
+	@echo "make parity compare with PyTorch, installed in an environment of its own: training run and random calls"
+	@echo "make clean  remove the environments, build products and caches (runs/ stays)"
 	@echo "make help   this list"
 
 demo: $(VENV)/stamp-demo
@@ -25,8 +27,12 @@ test: $(VENV)/stamp-test
 	$(BIN)/mypy minitorch_unet
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
+# Also what `make test` replays from a recording; -s shows the table of functions.
+parity: $(VENV)/stamp-test $(TORCH_VENV)/stamp
+	MINITORCH_UNET_TORCH_PYTHON=$(CURDIR)/$(TORCH_VENV)/bin/python $(BIN)/python -m pytest -q -s tests/test_parity.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last: an installation that was interrupted is done again.
@@ -43,4 +49,9 @@ $(VENV)/stamp-demo: $(VENV)/stamp-venv $(METADATA)
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv $(METADATA)
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(TORCH_VENV)/stamp: | $(VENV)/stamp-venv
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy scipy threadpoolctl
 	@touch $@
