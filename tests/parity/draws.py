@@ -137,6 +137,7 @@ def conv_transpose2d(rng: Random) -> Call:
 
 
 def max_pool2d(rng: Random) -> Call:
+    """Images at least as large as the dilation: where a window holds no pixel, PyTorch 2.13 writes out of bounds."""
     options = some(
         rng, stride=one_or_two(rng, 1, 4), padding=one_or_two(rng, 0, 2), dilation=one_or_two(rng, 1, 3), ceil_mode=True
     )
