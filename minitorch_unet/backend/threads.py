@@ -7,10 +7,11 @@ result does not depend on how many threads computed it, because the pieces are c
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 _count: int | None = None
@@ -49,9 +50,10 @@ def set_num_threads(count: int) -> None:
 
 
 def run_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Call `work(item)` for every item, on the engine's threads; the first exception raised is raised here.
+    """Call `work(item)` for every item, on the engine's threads, under the caller's `numpy.errstate`.
 
-    The items must write to separate memory. Their order of execution is not defined.
+    The items must write to separate memory. Their order of execution is not defined. When all have ended, the
+    exception of the first item that failed is raised here.
     """
     global _pool
     items = list(items)
@@ -63,8 +65,11 @@ def run_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
             return
         if _pool is None:
             _pool = ThreadPoolExecutor(threads, thread_name_prefix="minitorch_unet")
-        for done in [_pool.submit(work, item) for item in items]:
-            done.result()
+        # NumPy keeps its error state in the context, which threads do not inherit; a context serves one call at a time.
+        pieces = [_pool.submit(contextvars.copy_context().run, work, item) for item in items]
+        wait(pieces)  # an exception must not reach the caller while other pieces still write
+        for piece in pieces:
+            piece.result()
 
 
 @functools.cache
