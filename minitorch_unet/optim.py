@@ -58,6 +58,9 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave. Raises ValueError for missing or misshapen entries."""
+        for name in ("steps", "lr"):
+            if name not in state_dict:
+                raise ValueError(f"load_state_dict: {name} is missing")
         for i, slots in enumerate(self.slots):
             for name, array in slots.items():
                 value = state_dict.get(f"{name}.{i}")
