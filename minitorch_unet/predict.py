@@ -88,7 +88,12 @@ def read_pages(path: Path) -> list[np.ndarray]:
     """The pages of an image file: one for most, several for a multi-page TIFF or a three-dimensional NPY."""
     if path.suffix.lower() in (".tif", ".tiff"):
         return list(read_stack(path))
-    return [read_image(path)]
+    try:
+        return [read_image(path)]
+    except DataError:
+        if path.suffix.lower() not in (".npy", ".npz"):
+            raise
+        return list(read_stack(path))
 
 
 def predict_files(
