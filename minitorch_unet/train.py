@@ -20,7 +20,7 @@ import numpy as np
 
 from . import functional as F
 from . import optim
-from .backend import get_num_threads, to_device
+from .backend import get_num_threads, to_device, to_numpy
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, config_from
 from .data import Dataset, augment, check_dataset, connected_components, extract, split_dataset, weight_map
@@ -28,6 +28,7 @@ from .data.weights import IGNORE
 from .errors import DataError
 from .evaluate import evaluate
 from .files import atomic_write
+from .nn import Module
 from .tensor import NonFiniteError, Tensor, detect_anomaly
 from .unet import UNet
 
@@ -83,6 +84,7 @@ def start(config: TrainConfig, dataset: Dataset, source: dict[str, Any], device:
 
 def resume(folder: Path, device: str = "cpu", **changed: Any) -> tuple[Run, list[str]]:
     """The run in `folder` as it was at its last checkpoint, and remarks; `changed` settings replace the saved ones."""
+    config_from(changed)  # a setting that is wrong in itself is not the checkpoint's fault
     path = folder / LAST
     arrays, metadata = load_checkpoint(path)
     try:
@@ -121,13 +123,16 @@ def train(
     total = config.epochs * tiles.steps_per_epoch
     schedule = _schedule(config, total)
     _drop_log_after(folder / LOG, run.step)
+    if run.step == 0:
+        run.save(folder / LAST)  # from now on a killed run can be resumed, and an unwritable disk has shown itself
 
     def log(event: Event) -> None:
         with open(folder / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": run.step, **event}) + "\n")
         report({"step": run.step, **event})
 
-    with _catch_signals() as caught:
+    # Overflow is not warned about: each loss is looked at, and each checkpoint's values.
+    with _catch_signals() as caught, np.errstate(over="ignore", invalid="ignore"):
         while run.step < total and not _gave_up(run):
             images, labels, weights = tiles.batch(run.step)
             lr = run.plateau.lr if run.plateau else schedule(run.step)
@@ -193,10 +198,9 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray, weights: np.nda
 
     loss = forward()
     if not math.isfinite(loss.item()):
-        with detect_anomaly():  # once more, with every operation checked, to say where it came from
-            forward()
         raise NonFiniteError(
-            f"the loss is {loss.item()} at step {run.step}, though every operation's inputs were finite"
+            f"the loss is {loss.item()} at step {run.step}: {_first_non_finite(network, forward)}; "
+            "a lower learning rate, --warm-up or --clip may help"
         )
     optimizer.zero_grad()
     loss.backward()
@@ -206,6 +210,19 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray, weights: np.nda
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()
+
+
+def _first_non_finite(network: Module, forward: Callable[[], Tensor]) -> str:
+    """Where the loss's NaN or infinity comes from: a weight, or an operation found by computing it once more."""
+    for name, p in network.named_parameters():
+        if not np.isfinite(to_numpy(p.data)).all():
+            return f"the last update made values of {name} infinite or NaN"
+    try:
+        with detect_anomaly():
+            forward()
+    except NonFiniteError as error:
+        return str(error)
+    return "the images hold values that are not finite"
 
 
 def _loss(config: TrainConfig, scores: Tensor, target: Any, pixel_weight: Any) -> Tensor:
@@ -225,7 +242,8 @@ class TileMaker:
 
     A tile's labels cover `out_size` pixels, its image the `in_size` pixels that the network needs to predict them,
     mirrored where they reach over the image's border. Pixels outside the image are ignored in the labels. An epoch
-    draws about as many pixels as the data set has, every image equally often, in an order of its own.
+    draws about as many pixels as the data set has, every image equally often (to within one tile), in an order of
+    its own.
     """
 
     def __init__(self, config: TrainConfig, network: UNet, dataset: Dataset) -> None:
@@ -285,8 +303,8 @@ class TileMaker:
             if self.config.weights == "border":
                 instances = connected_components(sample.label) if sample.instances is None else sample.instances
                 made = weight_map(
-                    instances, self.config.border_weight, self.config.border_sigma, self.class_weights.tolist(), sample.label,
-                    background_only=True,
+                    instances, self.config.border_weight, self.config.border_sigma, self.class_weights.tolist(),
+                    sample.label, background_only=True,
                 )  # fmt: skip
             else:
                 counted = sample.label != IGNORE
