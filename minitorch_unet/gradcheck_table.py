@@ -51,7 +51,7 @@ def run_table(filter: str | None = None, progress: Callable[[Row], None] | None 
     """
     cases = [case for case in all_cases() if filter is None or filter in case.name]
     if not cases:
-        raise ValueError(f"run_table: filter {filter!r} matches no case; try 'functional.', 'nn.' or 'conv'")
+        raise ValueError(f"gradcheck: filter {filter!r} matches no case; try 'functional.', 'nn.' or 'conv'")
     rows = []
     for case in cases:
         rows.append(check_case(case))
