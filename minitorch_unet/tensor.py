@@ -151,7 +151,7 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
             f"{name}: inputs are on different devices ({', '.join(sorted(devices))}); move them with .to(device)"
         )
     ctx = Context(kernels_for(operands[0]), needs, array_ops)
-    made = op.forward(ctx, *arrays, **params)
+    made = op.forward(ctx, *arrays, **{key: _constant(value) for key, value in params.items()})
     out = ctx.xp.asarray(made)
     if out is not made:  # NumPy turns results without axes into scalars: what is kept of them is still the output
         ctx.saved.update({kept: out for kept, value in ctx.saved.items() if value is made})
@@ -528,7 +528,7 @@ def _walk(
     with _set(recording=record):
         for output, weight in zip(outputs, weights, strict=True):
             start = _start_gradient(output, weight)
-            handed_out.add(id(start))
+            handed_out.add(_memory(start))
             keep_history = record and isinstance(weight, Tensor)
             accumulate(_source(output), weight if keep_history else Tensor(start) if record else start)
         for node in _reverse_topological([t.node for t in outputs if t.node is not None]):
@@ -552,19 +552,29 @@ def _walk(
         for key, leaf in leaves.items():
             gradient = _run_hooks(leaf._hooks, pending.pop(key), record)
             if inputs is None:
-                as_tensor = gradient if record else Tensor(_own(gradient, handed_out))
+                as_tensor = _own(gradient, handed_out)
                 leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
             elif key in wanted:
                 results[key] = gradient
-    found = [results.get(id(_source(t))) for t in inputs or ()]
-    return [g if g is None or isinstance(g, Tensor) else Tensor(g) for g in found]
+        found = [results.get(id(_source(t))) for t in inputs or ()]
+        return [None if g is None else _own(g, handed_out) for g in found]
 
 
-def _own(gradient: Array, handed_out: set[int]) -> Array:
-    """The array, copied if it also belongs to the caller or another leaf or is a broadcast view."""
-    shared = id(gradient) in handed_out or 0 in gradient.strides
-    handed_out.add(id(gradient))
-    return gradient.copy() if shared else gradient
+def _own(gradient: Any, handed_out: set[int]) -> Tensor:
+    """As a Tensor that may be changed: copied if its memory is also the caller's or another's, or a broadcast view."""
+    data = gradient.data if isinstance(gradient, Tensor) else gradient
+    shared = _memory(data) in handed_out or 0 in data.strides
+    handed_out.add(_memory(data))
+    if isinstance(gradient, Tensor):
+        return gradient * 1.0 if shared else gradient
+    return Tensor(data.copy() if shared else data)
+
+
+def _memory(array: Array) -> int:
+    """What the array's memory belongs to: views of one array give the same number."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return id(array)
 
 
 def _run_hooks(hooks: Sequence[Callable[[Tensor], Tensor | None]], gradient: Any, record: bool) -> Any:
