@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+    ".git", ".venv*", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
 )
 ALREADY_RUN = ("make test", "make demo")
 BLOCK = re.compile(
@@ -72,7 +72,7 @@ def main(demo: Path) -> int:
         folder = Path(scratch) / "checkout"
         shutil.copytree(CHECKOUT, folder, ignore=NOT_COPIED)
         shutil.copytree(demo, folder / "runs" / "demo")
-        (folder / ".venv").symlink_to(sys.prefix)
+        (folder / ".venv*").symlink_to(sys.prefix)
         for block in blocks:
             if block.reason:
                 print(f"-- README.md:{block.line} skipped: {block.reason}", flush=True)
