@@ -78,9 +78,9 @@ def binary_cross_entropy_with_logits(
 
 def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)^2."""
-    difference = input - (target if isinstance(target, Tensor) else _same_shape("mse_loss", input, target))
-    if difference.shape != input.shape:
+    if isinstance(target, Tensor) and target.shape != input.shape:
         raise ValueError(f"mse_loss: target has shape {target.shape}, input {input.shape}; they must be equal")
+    difference = input - (target if isinstance(target, Tensor) else _same_shape("mse_loss", input, target))
     return _reduce("mse_loss", difference * difference, reduction)
 
 
