@@ -259,4 +259,5 @@ def _losses() -> Iterable[Case]:
         lambda x: getattr(F, bce)(x, truth, truth + 1, "sum", pos_weight=3.0),
         normal(2, 3),
     )
+    yield case(f"functional.{bce}: smooth at 0", lambda x: getattr(F, bce)(x, truth), given(np.zeros((2, 3))))
     yield case("functional.mse_loss", _named("mse_loss"), normal(2, 3), normal(2, 3))
