@@ -96,6 +96,7 @@ def _elementwise() -> Iterable[Case]:
     yield case("functional.pow: square root", lambda x: F.pow(x, -0.5), positive(2, 3))
     yield case("functional.pow: 0", lambda x: F.pow(x, 0) * x, normal(2, 3))
     yield case("functional.pow: Tensors", _named("pow"), positive(2, 3), normal(3))
+    yield case("functional.pow: exponent 0 in a Tensor", _named("pow"), positive(2, 3), given([0, 1, 0]))
     yield case("functional.pow: number to a Tensor", lambda x: F.pow(2.5, x), normal(2, 3))
     mask = np.array([[True, False, True], [False, False, True]])
     yield case("functional.where", lambda x, y: F.where(mask, x, y), a, normal(2, 1))

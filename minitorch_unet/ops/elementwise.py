@@ -88,7 +88,8 @@ class Pow(Op):
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         a, b, ops = ctx.a, ctx.b, ctx.ops
-        ga = ops.where(b == 0, 0.0, gy * b * ops.pow(a, b - 1)) if ctx.needs[0] else None
+        # 0^0 alone needs care: b times the infinite 0^-1 would be nan instead of 0.
+        ga = gy * b * ops.pow(a, ops.where((a == 0) & (b == 0), 1.0, b - 1)) if ctx.needs[0] else None
         if not ctx.needs[1]:
             return ga, None
         flat = (a == 0) & (b >= 0)
