@@ -1,0 +1,80 @@
+"""Pictures of runs: written, of sensible size, and showing what they should."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
+
+from minitorch_unet import plots
+from minitorch_unet.data import Sample, read_image
+from minitorch_unet.data.weights import IGNORE
+from minitorch_unet.plots import ERROR_COLOURS, loss_curve, panel
+
+
+def colour_share(picture: np.ndarray, colour: tuple[float, float, float]) -> float:
+    return float((abs(picture / 255 - np.array(colour)) < 0.02).all(axis=-1).mean())
+
+
+def write_log(path, steps: int, epochs: int) -> None:
+    events = [{"event": "step", "step": i + 1, "loss": 1 / (i + 1)} for i in range(steps)]
+    events += [
+        {"event": "epoch", "step": 10 * i, "epoch": i, "loss": 0.5, "mean_iou": 0.6, "mean_dice": 0.7}
+        for i in range(1, epochs + 1)
+    ]
+    path.write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(100, 3), (1, 0), (0, 0)])
+def test_loss_curve(tmp_path, steps, epochs) -> None:
+    write_log(tmp_path / "log.jsonl", steps, epochs)
+    loss_curve(tmp_path / "log.jsonl", tmp_path / "loss.png")
+    picture = read_image(tmp_path / "loss.png")
+    assert picture.shape == (440, 990, 3)
+    blue, orange = (31 / 255, 119 / 255, 180 / 255), (1.0, 127 / 255, 14 / 255)
+    assert (colour_share(picture, blue) > 0.001) == (steps > 1)
+    assert colour_share(picture, orange) > 0.0005
+
+
+def sample(channels: int, label: np.ndarray) -> Sample:
+    image = np.random.default_rng(0).uniform(size=(channels, *label.shape)).astype(np.float32)
+    return Sample("the name", image, label, None, None)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_panel_shows_missed_and_false_pixels_in_their_colours(tmp_path, channels) -> None:
+    label = np.zeros((20, 20), np.int64)
+    label[:, 10:] = 1
+    label[:4] = IGNORE
+    right = np.stack([label != 1, label == 1]).astype(np.float32)
+    wrong = right[::-1].copy()
+    shown = {}
+    for name, probability in (("right", right), ("wrong", wrong)):
+        panel([sample(channels, label)] * 2, [probability] * 2, tmp_path / f"{name}.png")
+        picture = read_image(tmp_path / f"{name}.png")
+        assert picture.shape[1] == 1320 and picture.shape[2] == 3
+        shown[name] = {kind: colour_share(picture, colour) for kind, colour in ERROR_COLOURS.items()}
+    assert shown["right"]["missed"] == shown["right"]["false"] == 0 and shown["right"]["right"] > 0.1
+    assert shown["wrong"]["missed"] > 0.05 and shown["wrong"]["false"] > 0.05
+    assert shown["wrong"]["right"] < 0.03
+
+
+def test_ignored_pixels_have_their_own_grey(tmp_path) -> None:
+    label = np.full((10, 10), IGNORE, np.int64)
+    panel([sample(1, label)], [np.ones((2, 10, 10), np.float32)], tmp_path / "p.png")
+    assert colour_share(read_image(tmp_path / "p.png"), (0.75, 0.75, 0.75)) > 0.05
+
+
+def test_no_global_figure_is_left(tmp_path) -> None:
+    import matplotlib.pyplot as plt
+
+    write_log(tmp_path / "log.jsonl", 10, 1)
+    loss_curve(tmp_path / "log.jsonl", tmp_path / "loss.png")
+    assert plt.get_fignums() == []
+
+
+def test_a_missing_matplotlib_is_said_with_the_cure(monkeypatch) -> None:
+    assert plots.matplotlib_missing() is None
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert "pip install 'minitorch-unet[plots]'" in plots.matplotlib_missing()
