@@ -24,6 +24,9 @@ from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
 
+# The options that say how --data is to be read, with their defaults; a checkpoint keeps them.
+SOURCE = {"layout": "auto", "labels": "auto", "foreground": None, "channels": None, "validation": "20%"}
+
 EPILOG = """\
 examples:
   minitorch-unet demo
@@ -63,52 +66,62 @@ def build_parser() -> argparse.ArgumentParser:
         prog="minitorch-unet",
         description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"minitorch-unet {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, usage: str | None = None
+    ) -> argparse.ArgumentParser:
+        description = text[0].upper() + text[1:] + "."
+        sub = commands.add_parser(name, help=text, description=description, usage=usage, formatter_class=_Help)
         sub.set_defaults(run=run)
         return sub
 
     demo = command("demo", run_demo_command, "train on drawn touching cells and show the result, in about two minutes")
-    demo.add_argument(
-        "--output", type=Path, default=Path("runs/demo"), help="folder for everything (default: runs/demo)"
-    )
+    _path_option(demo, "--output", "FOLDER", "for everything (default: runs/demo)", default=Path("runs/demo"))
     demo.add_argument("--quick", action="store_true", help="a shortened run, to see that everything works")
-    demo.add_argument("--seed", type=_whole(0), default=0, help="start of all random numbers")
+    demo.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="start of all random numbers (default: 0)")
     _machine_options(demo, device=False)
 
-    train = command("train", run_train, "train a U-Net on pairs of image and label")
+    train = command(
+        "train", run_train, "train a U-Net on pairs of image and label",
+        "minitorch-unet train --data FOLDER [--output RUN] [options]\n"
+        "       minitorch-unet train --resume --output RUN [options]",
+    )  # fmt: skip
     _data_options(train, required=False)
     train.add_argument(
-        "--validation", default="20%",
-        help="part kept for judging: '20%%' (the last), '20-23' (pair numbers) or names with commas (default: 20%%)",
+        "--validation", default=SOURCE["validation"], metavar="PART",
+        help="kept for judging: '20%%' (the last), '20-23' (pair numbers from 0) or names with commas (default: 20%%)",
     )  # fmt: skip
-    train.add_argument("--output", type=Path, help="the run's folder (default: runs/NAME OF DATA)")
+    _path_option(train, "--output", "RUN", "the run's folder (default: runs/NAME OF DATA)")
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
-    train.add_argument("--config", type=Path, help="TOML file with settings; options on the command line go before it")
-    train.add_argument("--max-hours", type=float, default=math.inf, help="stop, saved, after this time")
+    _path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
+    train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
     _machine_options(train)
-    settings = train.add_argument_group("settings (kept in the checkpoint)")
+    settings = train.add_argument_group("settings", "Kept in the checkpoint; names in a TOML file have _ for -.")
     for field in dataclasses.fields(TrainConfig):
         _setting_option(settings, field)
 
     predict = command("predict", run_predict, "segment images of any size, tile by tile")
     predict.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
-    predict.add_argument("--output", type=Path, default=Path("predictions"), help="folder (default: predictions)")
-    predict.add_argument("--format", choices=("png", "tif"), default="png", help="of the pictures written")
+    _path_option(
+        predict, "--output", "FOLDER", "for NAME_label and NAME_probability (default: predictions)",
+        default=Path("predictions"),
+    )  # fmt: skip
+    predict.add_argument(
+        "--format", choices=("png", "tif"), default="png", help="of the pictures written (default: png)"
+    )
     _machine_options(predict)
 
     evaluate = command("evaluate", run_evaluate, "compare predictions with labels: Dice, IoU, pixel accuracy per class")
     evaluate.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     _data_options(evaluate, required=True)
-    evaluate.add_argument("--only", help="judge only these pairs, e.g. '20-23' (default: all)")
-    evaluate.add_argument("--json", type=Path, help="also write the scores to this file")
-    evaluate.add_argument("--panel", type=Path, help="also draw image, label, prediction and errors to this PNG")
+    evaluate.add_argument("--only", metavar="PART", help="judge only these pairs, e.g. '20-23' (default: all)")
+    _path_option(evaluate, "--json", "FILE", "also write the scores to this file")
+    _path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
     _machine_options(evaluate)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
@@ -117,6 +130,17 @@ def build_parser() -> argparse.ArgumentParser:
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wide enough that an option and its text share a line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def _path_option(parser: Any, name: str, metavar: str, text: str, **how: Any) -> None:
+    parser.add_argument(name, type=Path, metavar=metavar, help=text, **how)
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -131,7 +155,7 @@ def _whole(least: int) -> Callable[[str], int]:
 
 
 def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
-    parser.add_argument("--threads", type=_whole(1), help="processor threads (default: all cores at hand)")
+    parser.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     if device:
         parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
@@ -139,13 +163,19 @@ def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> No
 
 def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data", type=Path, required=required, help="folder of images and labels")
-    group.add_argument("--layout", default="auto", choices=("auto", "pairs", "stack", "chase", "ctc"), help="of --data")
+    _path_option(group, "--data", "FOLDER", "images and labels, e.g. in image/ and label/", required=required)
     group.add_argument(
-        "--labels", default="auto", choices=("auto", "binary", "indices", "instances"), help="what label values mean"
+        "--layout", default=SOURCE["layout"], choices=("auto", "pairs", "stack", "chase", "ctc"),
+        help="how the folder is arranged (default: auto)",
+    )  # fmt: skip
+    group.add_argument(
+        "--labels", default=SOURCE["labels"], choices=("auto", "binary", "indices", "instances"),
+        help="what label values mean (default: auto, which is said before anything is computed)",
+    )  # fmt: skip
+    group.add_argument(
+        "--foreground", type=int, metavar="N", help="the label value that is class 1, all others being class 0"
     )
-    group.add_argument("--foreground", type=int, help="the label value that is class 1, all others being class 0")
-    group.add_argument("--channels", type=int, choices=(1, 3), help="convert images to grey or colour")
+    group.add_argument("--channels", type=int, choices=(1, 3), help="make images grey or colour (default: as they are)")
 
 
 def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
@@ -155,7 +185,8 @@ def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
     if kind is bool:
         group.add_argument(name, action=argparse.BooleanOptionalAction, **how)
     else:
-        group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, **how)
+        metavar = {int: "N", float: "X"}.get(kind)
+        group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, metavar=metavar, **how)
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -173,7 +204,7 @@ def run_demo_command(options: argparse.Namespace) -> int:
         with Progress(options.quiet) as progress:
             scores = run_demo(options.output, options.quick, options.seed, progress.report)
     except Interrupted as stop:
-        print(f"{stop}; nothing more to do", file=sys.stderr)
+        print(f"{stop}; run it again to see the whole demonstration", file=sys.stderr)
         return 128 + stop.number
     print(f"judged on cells that were not trained on ({time.monotonic() - began:.0f} s in all):")
     print(format_scores(scores))
@@ -194,6 +225,9 @@ def run_train(options: argparse.Namespace) -> int:
         if options.output is None:
             raise ValueError("--resume needs --output, the folder of the run to continue")
         run, remarks = resume(options.output, options.device, **_resumable(changed))
+        for name, default in SOURCE.items():
+            if getattr(options, name) not in (default, run.source.get(name, default)):
+                raise ValueError(f"--resume reads the data as before; --{name} may not change")
         source = run.source if options.data is None else run.source | {"data": str(options.data)}
     else:
         if options.data is None:
@@ -203,8 +237,7 @@ def run_train(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"{options.output} holds a run already; add --resume to continue it, or choose another --output"
             )
-        names = ("layout", "labels", "foreground", "channels", "validation")
-        source = {"data": str(options.data), **{name: getattr(options, name) for name in names}}
+        source = {"data": str(options.data), **{name: getattr(options, name) for name in SOURCE}}
         config, remarks = config_from(changed), []
     opening = {name: value for name, value in source.items() if name not in ("data", "validation")}
     dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
@@ -268,19 +301,18 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
-    network, _ = load_network(options.checkpoint, options.device)
-    dataset = open_dataset(
-        options.data,
-        options.layout,
-        options.foreground,
-        options.channels or network.config["in_channels"],
-        options.labels,
-    )
+    network, metadata = load_network(options.checkpoint, options.device)
+    if options.labels == "auto" and options.foreground is None:  # then they mean what they meant in training
+        trained_on = SOURCE | metadata.get("source", {})
+        options.labels, options.foreground = trained_on["labels"], trained_on["foreground"]
+    channels = options.channels or network.config["in_channels"]
+    dataset = open_dataset(options.data, options.layout, options.foreground, channels, options.labels)
     if options.only:
         _, dataset = split_dataset(dataset, options.only)
     with Progress(options.quiet) as progress:
         scores = evaluate(network, dataset, progress.count)
-    print(f"{len(dataset)} images: {dataset.names[0]} to {dataset.names[-1]}")
+    print("\n".join(dataset.describe()))
+    print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
     if options.json:
         atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
