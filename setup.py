@@ -1,5 +1,26 @@
-"""All metadata stands in setup.cfg; this file lets tools that still call setup.py work."""
+"""Builds the compiled CPU kernels; all other metadata stands in setup.cfg.
 
-from setuptools import setup
+The extension is optional: without a C++ compiler the package installs all the same and NumPy serves every operation
+(`minitorch-unet info` says which it is).
+"""
 
-setup()
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+FLAGS = ["/std:c++20", "/O2"] if sys.platform == "win32" else ["-std=c++20", "-O3", "-fvisibility=hidden"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "minitorch_unet._cpu_kernels",
+            sources=sorted(glob("kernels/cpu/*.cpp")),
+            depends=sorted(glob("kernels/cpu/*.h")),
+            extra_compile_args=FLAGS,
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

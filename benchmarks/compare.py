@@ -65,7 +65,8 @@ def main() -> None:
     print(f"median ratios ours / best rival at size {options.size}, base {options.base}: {medians}")
     if options.json:
         machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-        options.json.write_text(json.dumps({"machine": machine, "median_ratio": medians, "rounds": rounds}, indent=1) + "\n")
+        everything = {"machine": machine, "median_ratio": medians, "rounds": rounds}
+        options.json.write_text(json.dumps(everything, indent=1) + "\n")
 
 
 if __name__ == "__main__":

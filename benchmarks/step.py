@@ -21,6 +21,7 @@ import scipy.special  # noqa: F401  (loaded before memory is read, as training l
 
 import minitorch_unet as mt
 from minitorch_unet import functional as F
+from minitorch_unet.backend.compiled import status
 
 
 def main() -> None:
@@ -58,8 +59,9 @@ def main() -> None:
         return
     times = {"forward_s": median_seconds(forward, options.runs), "step_s": median_seconds(step, options.runs)}
     row = {
-        "engine": f"minitorch_unet {mt.__version__}", "size": options.size, "base": options.base, "batch": options.batch,
-        "runs": options.runs, "threads": mt.get_num_threads(), "coretype": os.environ.get("OPENBLAS_CORETYPE"),
+        "engine": f"minitorch_unet {mt.__version__}", "kernels": status(),
+        "size": options.size, "base": options.base, "batch": options.batch, "runs": options.runs,
+        "threads": mt.get_num_threads(), "coretype": os.environ.get("OPENBLAS_CORETYPE"),
         "output": [options.batch, 2, out, out], **{name: round(value, 5) for name, value in times.items()},
         "peak_mib": round(peak_mib()), "import_mib": round(import_mib),
     }  # fmt: skip

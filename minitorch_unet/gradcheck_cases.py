@@ -173,6 +173,12 @@ def _convolutions() -> Iterable[Case]:
     yield case(
         "functional.conv2d: groups", lambda x, w: F.conv2d(x, w, groups=2), normal(1, 4, 3, 3), normal(2, 2, 2, 2)
     )
+    yield case("functional.conv2d_relu", lambda x, w, b: F.conv2d_relu(x, w, b, padding=1), x, w, b)
+    yield case(
+        "functional.conv2d_relu: two sources",
+        lambda x, y, w, b: F.conv2d_relu((F.crop(x, (3, 4)), y), w, b),
+        normal(1, 2, 5, 6), normal(1, 1, 3, 4), normal(2, 3, 2, 3), normal(2),
+    )  # fmt: skip
     up_x, up_w = normal(1, 2, 2, 3), normal(2, 2, 3, 2)
     for variant, how in {
         "": {},

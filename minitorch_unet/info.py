@@ -10,6 +10,7 @@ from importlib import metadata
 from minitorch_unet import __version__
 
 from .backend import available_cores, cuda_unavailable_reason, get_num_threads
+from .backend.compiled import status
 from .kernels import source_folder
 
 OPTIONAL = ("scipy", "pillow", "safetensors", "tqdm", "matplotlib", "tifffile", "cupy")
@@ -37,7 +38,7 @@ def environment() -> list[tuple[str, str]]:
         ("threads", f"{get_num_threads()} (of {available_cores()} cores this process may use)"),
         ("cuda", cuda_unavailable_reason() or "available"),
         ("kernel sources", str(source_folder())),
-        ("compiled kernels", "none in this version: NumPy routines serve every operation"),
+        ("compiled kernels", status()),
     ]
     return rows
 

@@ -141,18 +141,21 @@ class TwoConvs(nn.Module):
     """A block of the U-Net: (3x3 convolution, optional normalisation, ReLU) twice."""
 
     def __init__(self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any) -> None:
-        border = 0 if padding == "valid" else 1
+        self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm2 = _norm(norm, out_channels, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in, H, W) -> (N, out, H - 4, W - 4), or the same size with "same" padding."""
+    def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """(N, in, H, W) -> (N, out, H - 4, W - 4), or the same size with "same" padding; x may come in two parts."""
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            x = conv(x)
-            x = F.relu(x if norm is None else norm(x))
-        return x
+            if norm is None:
+                y = F.conv2d_relu(x, conv.weight, conv.bias, self.border)
+            else:
+                y = F.relu(norm(conv(F.cat(x, 1) if isinstance(x, tuple) else x)))
+            x = y
+        return y
 
 
 def _norm(kind: str, channels: int, dtype: Any) -> nn.Module | None:
@@ -240,7 +243,7 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             x = F.relu(up(x)) if self.up_relu else up(x)
             skip = F.crop(skips.pop(), x.shape[2:])
-            x = merge(F.cat([x, skip] if self.up_first else [skip, x], 1))
+            x = merge((x, skip) if self.up_first else (skip, x))
         return self.head(x)
 
     def describe(self) -> str:

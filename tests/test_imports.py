@@ -17,6 +17,7 @@ RANKS = {
     "kernels": 0,
     "files": 1,
     "checkpoint": 2,
+    "config": 2,
     "backend": 2,
     "ops": 3,
     "tensor": 4,

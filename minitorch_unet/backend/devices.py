@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from . import compiled
+from .cpu import CpuKernels
 from .reference import Kernels
 
 Array = Any  # numpy.ndarray or cupy.ndarray: both speak the same language
@@ -82,6 +84,8 @@ def to_numpy(array: Array) -> np.ndarray:
 @functools.cache
 def kernels_of(xp: Any) -> Kernels:
     """The routines that serve arrays of the library `xp`."""
+    if xp is np and compiled.available():
+        return CpuKernels()
     return Kernels(xp)
 
 

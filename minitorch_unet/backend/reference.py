@@ -61,23 +61,39 @@ class Kernels:
     # ------------------------------------------------------------ convolution
 
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
-    ) -> Array:
-        """y[n,k,p,q] = b[k] + sum_{c,r,s} x[n, c, p*stride + r*dilation - padding, ...] w[k,c,r,s] -> (N, K, P, Q)."""
+        self, x: Any, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int,
+        relu: bool = False,
+    ) -> Array:  # fmt: skip
+        """y[n,k,p,q] = b[k] + sum_{c,r,s} x[n, c, p*stride + r*dilation - padding, ...] w[k,c,r,s] -> (N, K, P, Q).
+
+        x may be a tuple of arrays whose channels follow one another. With relu, y = max(y, 0).
+        """
         kernel = weight.shape[2:]
+        x = self.join(x)
         x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
         out_size = tuple((x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
-        return self._by_group(
+        y = self._by_group(
             lambda x, w, b: self._correlate(x, w.transpose(2, 3, 1, 0), b, out_size, stride, dilation),
             groups, (x, weight, bias), (1, 0, 0),
         )  # fmt: skip
+        return self.xp.maximum(y, 0, out=y) if relu else y
+
+    def join(self, x: Any) -> Array:
+        """A tuple of (N, C_i, H, W) arrays as one array with all their channels; an array as it is."""
+        if not isinstance(x, tuple):
+            return x
+        return x[0] if len(x) == 1 else self.xp.concatenate(x, axis=1)
 
     def conv2d_input_grad(
-        self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
-    ) -> Array:
-        """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy."""
+        self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
+        bias: Array | None = None,
+    ) -> Array:  # fmt: skip
+        """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy.
 
-        def whole(gy: Array, w: Array, _: None) -> Array:
+        A bias (C), for the latter's sake, is added to the result.
+        """
+
+        def whole(gy: Array, w: Array) -> Array:
             if stride == (1, 1):
                 # A correlation of the padded gradient with the kernel turned by 180 degrees, K and C exchanged.
                 before = [dilation[i] * (w.shape[2 + i] - 1) - padding[i] for i in (0, 1)]
@@ -88,13 +104,16 @@ class Kernels:
                 return self._correlate(padded, turned, None, input_size, stride, dilation)
             return self._scatter_taps(gy, w, input_size, stride, padding, dilation)
 
-        return self._by_group(whole, groups, (gy, weight, None), (1, 0, 0))
+        gx = self._by_group(whole, groups, (gy, weight), (1, 0))
+        if bias is not None:
+            gx += bias[:, None, None]
+        return gx
 
     def conv2d_weight_grad(
-        self, x: Array, gy: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+        self, x: Any, gy: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
         """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy."""
-        x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
+        x = self.pad(self.join(x), padding[0], padding[0], padding[1], padding[1])
         parts = []
         for g in range(groups):
             own_x, own_gy = (self._group(a, g, groups, 1) for a in (x, gy))
@@ -221,6 +240,11 @@ class Kernels:
         self.run(part, [(i, first) for i in range(r) for first in range(0, k, 64)])
         return gw.reshape(r, s, c, k).transpose(3, 2, 0, 1)
 
+    def relu_bias_backward(self, gy: Array, y: Array | None) -> tuple[Array, Array]:
+        """Back through y = relu(x + bias): gradients of x (gy where y > 0) and bias. Without y there was no ReLU."""
+        g = gy if y is None else gy * (y > 0)
+        return g, self.xp.sum(g, axis=(0, 2, 3), dtype=np.float64).astype(g.dtype)
+
     # ---------------------------------------------------------------- pooling
 
     def _windows(self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> list[Array]:
@@ -243,7 +267,7 @@ class Kernels:
     def max_pool2d(
         self, x: Array, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
     ) -> tuple[Array, Array]:
-        """Maximum of each window and its winner: the tap's row-major number, the first among equals (NaN spreads)."""
+        """Maximum of each window and its winner: the tap's row-major number, the first among equals (NaN wins)."""
         xp = self.xp
         x = self._pool_padded(x, out_size, kernel, stride, padding, dilation, -np.inf)
         taps = self._windows(x, out_size, kernel, stride, dilation)
@@ -255,8 +279,9 @@ class Kernels:
             best[...], winner[...] = taps[0][:, :, part], 0
             for number, tap in enumerate(taps[1:], 1):
                 candidate = tap[:, :, part]
-                winner[candidate > best] = number
-                xp.maximum(best, candidate, out=best)
+                better = (candidate > best) | (candidate != candidate)  # NaN wins, the last one of several
+                xp.copyto(winner, number, where=better)
+                xp.copyto(best, candidate, where=better)
 
         self.run(rows, self._row_slices(y))
         return y, winners

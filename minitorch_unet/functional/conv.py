@@ -59,6 +59,31 @@ def conv2d(
     return apply("conv2d", input, weight, bias, **how, groups=groups)
 
 
+def conv2d_relu(
+    input: Tensor | Sequence[Tensor], weight: Tensor, bias: Tensor | None = None, padding: PairLike = 0
+) -> Tensor:  # fmt: skip
+    """relu(conv2d(cat(input, 1), weight, bias, padding=padding)) in one operation, stride 1.
+
+    input is one Tensor (N, C, H, W), or two whose channels follow one another (they are read where they are, not
+    copied together). Keeps the sources, the weight and the result. Raises like conv2d.
+    """
+    sources = (input,) if isinstance(input, Tensor) else tuple(input)
+    if not 1 <= len(sources) <= 2:
+        raise ValueError(f"conv2d_relu: input holds {len(sources)} Tensors; legal are one and two")
+    for source in sources:
+        require_4d("conv2d_relu", "input", source)
+    if any(s.shape[0] != sources[0].shape[0] or s.shape[2:] != sources[0].shape[2:] for s in sources):
+        shapes = " and ".join(str(s.shape) for s in sources)
+        raise ValueError(f"conv2d_relu: inputs have shapes {shapes}; all axes but the channels must be equal")
+    if len({s.dtype for s in sources}) > 1:
+        raise TypeError(f"conv2d_relu: inputs have types {[s.dtype.name for s in sources]}; they must be equal")
+    channels = sum(s.shape[1] for s in sources)
+    _check_operands("conv2d_relu", sources[0], weight, bias, 1, transposed=False, channels=channels)
+    paddings = pair("conv2d_relu", "padding", padding, 0)
+    window_output("conv2d_relu", sources[0], (weight.shape[2], weight.shape[3]), (1, 1), paddings, (1, 1))
+    return apply("conv2d_relu", weight, bias, *sources, padding=paddings)
+
+
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: PairLike = 1, padding: PairLike = 0,
     output_padding: PairLike = 0, groups: int = 1, dilation: PairLike = 1,
@@ -90,17 +115,16 @@ def conv_transpose2d(
         raise ValueError(
             f"{name}: the output would have size {size[0]} x {size[1]}; use less padding or a larger input"
         )
-    y = apply(
+    operands = (input, weight) if bias is None else (input, weight, bias)
+    return apply(
         "conv2d_input_grad",
-        input,
-        weight,
+        *operands,
         input_size=size,
         stride=strides,
         padding=paddings,
         dilation=dilations,
         groups=groups,
     )
-    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
 
 def max_pool2d(
@@ -212,17 +236,19 @@ def _resize_matrix(n: int, m: int, step: float | None, mode: str, align_corners:
 
 
 def _check_operands(
-    name: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool
-) -> int:
-    """Raise unless channels, groups and types of a convolution's operands fit together; return groups."""
+    name: str, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool,
+    channels: int | None = None,
+) -> int:  # fmt: skip
+    """Raise unless channels (default: input's), groups and types of a convolution's operands fit; return groups."""
     require_4d(name, "input", input)
     require_4d(name, "weight", weight)
     if not isinstance(groups, int) or groups < 1 or weight.shape[0] % groups:
         raise ValueError(f"{name}: groups is {groups!r}; it must divide the weight's first size, {weight.shape[0]}")
     expected = weight.shape[0] if transposed else weight.shape[1] * groups
-    if input.shape[1] != expected:
+    channels = input.shape[1] if channels is None else channels
+    if channels != expected:
         raise ValueError(
-            f"{name}: input has {input.shape[1]} channels, weight {weight.shape} with groups {groups} expects {expected}"
+            f"{name}: input has {channels} channels, weight {weight.shape} with groups {groups} expects {expected}"
         )
     filters = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (filters,):

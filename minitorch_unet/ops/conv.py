@@ -10,9 +10,10 @@ Symbols: N batch, C input channels, K filters, H W input size, P Q output size, 
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any
 
-from .core import Context, Op
+from .core import Context, Op, array_ops
 
 Pair = tuple[int, int]
 
@@ -40,19 +41,22 @@ class Conv2d(Op):
 
 
 class Conv2dInputGrad(Op):
-    """gy (N, K, P, Q), weight (K, C/groups, R, S) -> (N, C, H, W) with (H, W) = input_size. Keeps gy and weight."""
+    """gy (N, K, P, Q), weight (K, C/groups, R, S), perhaps bias (C) -> (N, C, H, W), (H, W) = input_size.
+
+    Keeps gy and weight. The bias is there for the transposed convolution, which this is.
+    """
 
     @staticmethod
     def forward(
-        ctx: Context, gy: Any, weight: Any, input_size: Pair,
-        stride: Pair, padding: Pair, dilation: Pair, groups: int,
+        ctx: Context, gy: Any, weight: Any, *bias: Any,
+        input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
     ) -> Any:  # fmt: skip
         ctx.save(
             gy=gy if ctx.needs[1] else None, weight=weight if ctx.needs[0] else None,
             out_size=gy.shape[2:], kernel=weight.shape[2:],
             how={"stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         )  # fmt: skip
-        return ctx.kernels.conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups)
+        return ctx.kernels.conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups, *bias)
 
     @staticmethod
     def backward(ctx: Any, gz: Any) -> tuple[Any, ...]:
@@ -60,7 +64,44 @@ class Conv2dInputGrad(Op):
         p, q = ctx.out_size
         ggy = ctx.ops.conv2d(gz, ctx.weight, None, **ctx.how)[:, :, :p, :q] if ctx.needs[0] else None
         gw = ctx.ops.conv2d_weight_grad(gz, ctx.gy, kernel=ctx.kernel, **ctx.how) if ctx.needs[1] else None
-        return ggy, gw
+        gb = [ctx.ops.sum(gz, axis=(0, 2, 3)) if need else None for need in ctx.needs[2:]]
+        return ggy, gw, *gb
+
+
+class Conv2dRelu(Op):
+    """relu(conv2d(cat(sources), weight, bias)), stride 1, without the concatenated or the unclipped array in memory.
+
+    weight (K, C, R, S), bias (K) or None, then one or two sources (N, C_i, H, W) -> (N, K, P, Q). Keeps the sources,
+    the weight and the result, whose sign is the ReLU's mask.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, weight: Any, bias: Any, *sources: Any, padding: Pair) -> Any:
+        how: dict[str, Any] = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+        y = ctx.kernels.conv2d(sources, weight, bias, relu=True, **how)
+        kept = {f"source{i}": source if ctx.needs[0] else None for i, source in enumerate(sources)}
+        ctx.save(y=y, weight=weight if any(ctx.needs[2:]) else None, kernel=weight.shape[2:], how=how, **kept)
+        ctx.save(size=sources[0].shape[2:], channels=[source.shape[1] for source in sources])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
+        sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
+        recorded = ctx.ops is not array_ops
+        g, gb = (gy * (ctx.y > 0), None) if recorded else ctx.kernels.relu_bias_backward(gy, ctx.y)
+        gw = None
+        parts = [None] * len(sources)
+        if ctx.needs[0]:
+            x = ctx.ops.cat(*sources, axis=1) if recorded else sources
+            weight_grad = ctx.ops.conv2d_weight_grad if recorded else ctx.kernels.conv2d_weight_grad
+            gw = weight_grad(x, g, kernel=ctx.kernel, **ctx.how)
+        if ctx.needs[1] and recorded:
+            gb = ctx.ops.sum(g, axis=(0, 2, 3))
+        if any(ctx.needs[2:]):
+            gx = ctx.ops.conv2d_input_grad(g, ctx.weight, input_size=ctx.size, **ctx.how)
+            edges = pairwise([0, *accumulate(ctx.channels)])
+            parts = [gx[:, a:b] if need else None for (a, b), need in zip(edges, ctx.needs[2:], strict=True)]
+        return gw, gb if ctx.needs[1] else None, *parts
 
 
 class Conv2dWeightGrad(Op):
