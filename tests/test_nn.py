@@ -223,16 +223,42 @@ def test_illegal_groups_and_channels_are_refused_when_built(kind, arguments) -> 
 
 
 def test_anomaly_mode_names_the_module_in_forward() -> None:
-    model = UNet(base=1, depth=1)
-    model.down[0].conv2.weight.data[0, 0, 1, 1] = 3e38
-    x = Tensor(np.full((1, 1, 20, 20), 1e30, np.float32))
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            self.conv1, self.conv2 = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv2(self.conv1(x))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            self.down = [Pair(), Pair()]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down[1](self.down[0](x))
+
+    model = Net()
+    for p in model.parameters():
+        p.data[...] = 1
+    model.down[1].conv1.weight.data[...] = 3e37
+    x = Tensor(np.full((1, 1, 20, 20), 1e5, np.float32))
     with (
         np.errstate(all="ignore"),
         detect_anomaly(),
-        pytest.raises(NonFiniteError, match=r"'conv2d' in module 'down\.0\.conv2' is"),
+        pytest.raises(NonFiniteError, match=r"'conv2d' in module 'down\.1\.conv1' is inf at element \[0, 0, 0, 0\]"),
     ):
-        for p in model.down[0].conv1.parameters():
-            p.data[...] = 1
+        model(x)
+
+
+def test_anomaly_mode_names_the_block_of_a_unet() -> None:
+    model = UNet(base=1, depth=1)
+    model.down[0].conv1.weight.data[...] = 3e37
+    x = Tensor(np.full((1, 1, 20, 20), 1e5, np.float32))
+    with (
+        np.errstate(all="ignore"),
+        detect_anomaly(),
+        pytest.raises(NonFiniteError, match=r"in module 'down\.0(\.conv1)?' is"),
+    ):
         model(x)
 
 

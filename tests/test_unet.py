@@ -50,23 +50,26 @@ def test_stage_sizes_at_572_are_those_of_figure_1() -> None:
     assert PAPER.output_size(572) == 388
 
 
-def test_the_sizes_are_those_of_the_maps_that_the_network_makes(monkeypatch) -> None:
-    made = []
-    real = {"conv": F.conv2d, "pool": F.max_pool2d, "up": F.conv_transpose2d}
-    for kind, name in (("conv", "conv2d"), ("pool", "max_pool2d"), ("up", "conv_transpose2d")):
+def maps(scores: Tensor, batch: int) -> set[tuple[int, int]]:
+    """(channels, height) of every map that the scores were computed from; `batch` tells maps from weights."""
+    found, stack, seen = set(), [scores.node], set()
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or not hasattr(node, "parents"):
+            continue
+        seen.add(id(node))
+        found |= {shape[1:3] for shape in node.shapes if shape is not None and len(shape) == 4 and shape[0] == batch}
+        stack.extend(node.parents)
+    return found
 
-        def spy(*arguments, kind=kind):
-            out = real[kind](*arguments)
-            made.append(out.shape[2])
-            return out
 
-        monkeypatch.setattr(F, name, spy)
-    with no_grad():
-        UNet(base=1)(Tensor(np.zeros((1, 1, 572, 572), np.float32)))
-    assert made == [
-        570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28, 56, 54, 52, 104, 102, 100, 200, 198, 196,
-        392, 390, 388, 388,
-    ]  # fmt: skip
+def test_the_sizes_are_those_of_the_maps_that_the_network_makes() -> None:
+    x = Tensor(np.zeros((5, 1, 572, 572), np.float32), requires_grad=True)
+    made = {height for _, height in maps(UNet(base=1)(x), 5)}
+    assert made == {
+        572, 570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28, 56, 54, 52, 104, 102, 100, 200, 198, 196,
+        392, 390, 388,
+    }  # fmt: skip
 
 
 def test_crop_offsets_and_halo() -> None:
@@ -260,39 +263,42 @@ def test_dropout_acts_on_the_two_deepest_levels_in_training_only() -> None:
     assert np.array_equal(network(x).data, network(x).data)
 
 
-@pytest.mark.parametrize("up_first", [False, True])
-def test_the_order_of_the_concatenation(monkeypatch, up_first) -> None:
-    given = []
-    real = F.cat
-    monkeypatch.setattr(F, "cat", lambda parts, dim: given.append([p.shape[1] for p in parts]) or real(parts, dim))
-    network = UNet(base=2, depth=1, wide_last_up=True, up_first=up_first)
-    network(small_input(network))
-    assert given == [[4, 2] if up_first else [2, 4]]
-
-
-def test_relu_after_the_up_convolution(monkeypatch) -> None:
-    smallest = []
-    real = F.cat
-    monkeypatch.setattr(F, "cat", lambda parts, dim: smallest.append(float(parts[1].data.min())) or real(parts, dim))
-    manual_seed(0)
-    for up_relu in (False, True):
-        network = UNet(base=4, depth=1, up_relu=up_relu)
-        network(small_input(network))
-    assert smallest[0] < 0 and smallest[1] == 0
-
-
-def test_padded_rgb_network_shapes(monkeypatch) -> None:
-    """The second worked example of the size rules: 3 x 128 x 128 in, one score out, at an eighth of the width."""
-    shapes = []
-    real = nn.Conv2d.forward
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: shapes.append(real(self, x)) or shapes[-1])
+def depends_on(network: UNet, channels: slice) -> bool:
+    """Whether the scores change with the last block's weights for these of its input channels."""
+    x = small_input(network)
     with no_grad():
-        network = UNet(3, 1, base=8, padding="same", up_relu=True)
-        network(Tensor(np.zeros((1, 3, 128, 128), np.float32)))
-    maps = [s.shape[1:] for s in shapes][1:-1:2]
-    sides = {8: 128, 16: 64, 32: 32, 64: 16, 128: 8}
-    assert maps == [(c, sides[c], sides[c]) for c in (8, 16, 32, 64, 128, 64, 32, 16, 8)]
-    assert shapes[-1].shape == (1, 1, 128, 128)
+        before = network(x).data
+        network.merge[-1].conv1.weight.data[:, channels] += 0.5
+        return not np.array_equal(network(x).data, before)
+
+
+@pytest.mark.parametrize("up_first", [False, True])
+def test_the_order_of_the_concatenation(up_first) -> None:
+    manual_seed(1)
+    network = UNet(base=2, depth=1, wide_last_up=True, up_first=up_first)
+    network.up[-1].weight.data[...] = 0  # nothing comes up: only the skip's two channels count
+    up, skip = (slice(0, 4), slice(4, 6)) if up_first else (slice(2, 6), slice(0, 2))
+    assert not depends_on(network, up)
+    assert depends_on(network, skip)
+
+
+@pytest.mark.parametrize("up_relu", [False, True])
+def test_relu_after_the_up_convolution(up_relu) -> None:
+    manual_seed(1)
+    network = UNet(base=2, depth=1, up_relu=up_relu)
+    network.up[-1].weight.data[...] = 0
+    network.up[-1].bias.data[...] = -1
+    assert depends_on(network, slice(2, 4)) != up_relu
+
+
+def test_padded_rgb_network_shapes() -> None:
+    """The second worked example of the size rules: 3 x 128 x 128 in, one score out, at an eighth of the width."""
+    x = Tensor(np.zeros((5, 3, 128, 128), np.float32), requires_grad=True)
+    scores = UNet(3, 1, base=8, padding="same", up_relu=True)(x)
+    assert scores.shape == (5, 1, 128, 128)
+    made = maps(scores, 5)
+    assert made >= {(3, 128), (8, 128), (16, 64), (32, 32), (64, 16), (128, 8)}
+    assert {height for _, height in made} == {128, 64, 32, 16, 8}
 
 
 @pytest.mark.parametrize("depth", [1, 2])
