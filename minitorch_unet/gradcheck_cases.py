@@ -179,6 +179,12 @@ def _convolutions() -> Iterable[Case]:
         lambda x, y, w, b: F.conv2d_relu((F.crop(x, (3, 4)), y), w, b),
         normal(1, 2, 5, 6), normal(1, 1, 3, 4), normal(2, 3, 2, 3), normal(2),
     )  # fmt: skip
+    for recompute in (False, True):
+        yield case(
+            f"functional.double_conv2d_relu{': recompute' if recompute else ''}",
+            lambda x, y, w1, b1, w2, b2, r=recompute: F.double_conv2d_relu((x, y), w1, b1, w2, b2, 1, r),
+            normal(1, 1, 3, 4), normal(1, 1, 3, 4), normal(2, 2, 2, 2), normal(2), normal(3, 2, 2, 2), normal(3),
+        )  # fmt: skip
     up_x, up_w = normal(1, 2, 2, 3), normal(2, 2, 3, 2)
     for variant, how in {
         "": {},

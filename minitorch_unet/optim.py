@@ -42,6 +42,23 @@ class Optimizer:
                 self.update(p.data, p.grad.data, slots)
                 p._version[0] += 1
 
+    def backward_and_step(self, loss: Tensor) -> None:
+        """`loss.backward()` and `step()` in one: every parameter is updated as soon as its gradient is complete.
+
+        The gradient is then released, so that never all of them are in memory; `.grad` is neither read nor written.
+        The result is that of the two calls after `zero_grad()`.
+        """
+        self.steps += 1
+        slots = {id(p): s for p, s in zip(self.params, self.slots, strict=True)}
+
+        def update(p: Tensor, gradient: Tensor) -> bool:
+            if id(p) in slots:
+                self.update(p.data, gradient.data, slots[id(p)])
+                p._version[0] += 1
+            return id(p) in slots
+
+        loss.backward(on_gradient=update)
+
     def zero_grad(self) -> None:
         """Forget all gradients; without this, backward adds to those of the last step."""
         for p in self.params:

@@ -12,6 +12,7 @@ added up: a node must wait until everything that uses it has reported. In revers
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -432,14 +433,18 @@ class Tensor:
         hooks.append(hook)
         return lambda: hooks.remove(hook)
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False,
+        on_gradient: Callable[[Tensor, Tensor], bool] | None = None,
+    ) -> None:  # fmt: skip
         """Add d(self)/d(leaf), times `gradient`, to `.grad` of every leaf that requires a gradient.
 
         `gradient` may be left out for a Tensor of one value. The kept values are freed on the way unless
-        `retain_graph`; with `create_graph` the gradients themselves have a history. Raises ValueError for a Tensor
-        without history, a missing or misshapen gradient, and a graph that was already walked.
+        `retain_graph`; with `create_graph` the gradients themselves have a history. `on_gradient(leaf, gradient)` is
+        called as soon as a leaf's gradient is complete; if it returns True, `.grad` stays as it is.
+        Raises ValueError for a Tensor without history, a missing or misshapen gradient, a graph already walked.
         """
-        _walk([self], [gradient], None, retain_graph or create_graph, create_graph)
+        _walk([self], [gradient], None, retain_graph or create_graph, create_graph, on_gradient)
 
 
 def grad(
@@ -510,19 +515,38 @@ def _reverse_topological(roots: Sequence[Node]) -> list[Node]:
 
 
 def _walk(
-    outputs: Sequence[Tensor], weights: Sequence[Any], inputs: Sequence[Tensor] | None, retain: bool, record: bool
-) -> list[Tensor | None]:
+    outputs: Sequence[Tensor], weights: Sequence[Any], inputs: Sequence[Tensor] | None, retain: bool, record: bool,
+    on_gradient: Callable[[Tensor, Tensor], bool] | None = None,
+) -> list[Tensor | None]:  # fmt: skip
     """Carry gradients from the outputs back; into `.grad` of the leaves, or (with `inputs`) into the returned list."""
     pending: dict[int, Any] = {}  # gradient so far of each node's output, and of each leaf; local to this walk
     leaves: dict[int, Tensor] = {}
     results: dict[int, Any] = {}
     wanted = {id(_source(t)) for t in inputs} if inputs is not None else set()
 
-    def accumulate(target: Node | Tensor, gradient: Any) -> None:
+    uses: dict[int, int] = {}  # how many gradients a leaf still waits for
+
+    def accumulate(target: Node | Tensor, gradient: Any, owned: bool = False) -> None:
         key = id(target)
-        pending[key] = gradient if key not in pending else pending[key] + gradient
+        if key not in pending:
+            pending[key] = gradient
+        elif owned and not record:
+            kernels_for(gradient).add_into(gradient, pending[key])
+            pending[key] = gradient
+        else:
+            pending[key] = pending[key] + gradient
         if isinstance(target, Tensor):
             leaves[key] = target
+
+    def finish(leaf: Tensor) -> None:
+        key = id(leaf)
+        gradient = _run_hooks(leaf._hooks, pending.pop(key), record)
+        if inputs is None:
+            as_tensor = _own(gradient, handed_out)
+            if on_gradient is None or not on_gradient(leaf, as_tensor):
+                leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
+        elif key in wanted:
+            results[key] = gradient
 
     handed_out: set[int] = set()
     with _set(recording=record):
@@ -531,7 +555,11 @@ def _walk(
             handed_out.add(_memory(start))
             keep_history = record and isinstance(weight, Tensor)
             accumulate(_source(output), weight if keep_history else Tensor(start) if record else start)
-        for node in _reverse_topological([t.node for t in outputs if t.node is not None]):
+        order = _reverse_topological([t.node for t in outputs if t.node is not None])
+        for target in itertools.chain(*(node.parents for node in order), map(_source, outputs)):
+            if isinstance(target, Tensor):
+                uses[id(target)] = uses.get(id(target), 0) + 1
+        for node in order:
             gy = pending.pop(id(node), None)
             if gy is None:
                 continue
@@ -547,15 +575,15 @@ def _walk(
                 node.ctx = None
             for i, (parent, gradient) in enumerate(zip(node.parents, gradients, strict=True)):
                 if parent is not None:
-                    accumulate(parent, _fit(gradient, node.shapes[i], node.dtypes[i], record))
-            del gy, gradients
-        for key, leaf in leaves.items():
-            gradient = _run_hooks(leaf._hooks, pending.pop(key), record)
-            if inputs is None:
-                as_tensor = _own(gradient, handed_out)
-                leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
-            elif key in wanted:
-                results[key] = gradient
+                    fitting = _fit(gradient, node.shapes[i], node.dtypes[i], record)
+                    accumulate(parent, fitting, node.op.owns_gradients or fitting is not gradient)
+                if isinstance(parent, Tensor):
+                    uses[id(parent)] -= 1
+                    if not uses[id(parent)]:
+                        finish(leaves.pop(id(parent)))
+            del gy, gradients, gradient
+        for leaf in leaves.values():  # outputs that are leaves, and leaves with uses that no gradient reached
+            finish(leaf)
         found = [results.get(id(_source(t))) for t in inputs or ()]
         return [None if g is None else _own(g, handed_out) for g in found]
 

@@ -202,13 +202,14 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray, weights: np.nda
             f"the loss is {loss.item()} at step {run.step}: {_first_non_finite(network, forward)}; "
             "a lower learning rate, --warm-up or --clip may help"
         )
-    optimizer.zero_grad()
-    loss.backward()
-    if run.config.clip:
-        optim.clip_grad_norm_(optimizer.params, run.config.clip)
     optimizer.lr = lr
-    optimizer.step()
-    optimizer.zero_grad()
+    if run.config.clip:
+        loss.backward()
+        optim.clip_grad_norm_(optimizer.params, run.config.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+    else:
+        optimizer.backward_and_step(loss)
     return loss.item()
 
 

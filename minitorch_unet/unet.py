@@ -140,7 +140,11 @@ class UNetSizes:
 class TwoConvs(nn.Module):
     """A block of the U-Net: (3x3 convolution, optional normalisation, ReLU) twice."""
 
-    def __init__(self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, padding: str, norm: str, recompute: bool, dtype: Any
+    ) -> None:
+        # The map between the convolutions need not be kept where making it again costs next to nothing.
+        self.recompute = recompute or in_channels <= 4
         self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
@@ -149,13 +153,12 @@ class TwoConvs(nn.Module):
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """(N, in, H, W) -> (N, out, H - 4, W - 4), or the same size with "same" padding; x may come in two parts."""
-        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            if norm is None:
-                y = F.conv2d_relu(x, conv.weight, conv.bias, self.border)
-            else:
-                y = F.relu(norm(conv(F.cat(x, 1) if isinstance(x, tuple) else x)))
-            x = y
-        return y
+        if self.norm1 is None or self.norm2 is None:
+            weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
+            return F.double_conv2d_relu(x, *weights, self.border, self.recompute)
+        x = F.cat(x, 1) if isinstance(x, tuple) else x
+        x = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(x)))
 
 
 def _norm(kind: str, channels: int, dtype: Any) -> nn.Module | None:
@@ -176,6 +179,7 @@ class UNet(nn.Module):
     `depth` poolings. padding: "valid" (paper) or "same". up: "transpose" (2x2 up-convolution, paper) or "nearest"
     (nearest-neighbour doubling, then a 2x2 convolution). norm: "none" (paper), "batch", "group" or "instance".
     dropout: probability on the last maps of the two deepest blocks of the contracting path, in training.
+    recompute: save memory in training by computing the first convolution of each block twice (without normalisation).
     up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs, see `phseg_v5`.
     forward: (N, in_channels, H, W) -> scores (N, num_classes, P, Q); see `sizes` for which sizes are legal.
     """
@@ -183,7 +187,7 @@ class UNet(nn.Module):
     def __init__(
         self, in_channels: int = 1, num_classes: int = 2, base: int = 64, depth: int = 4, padding: str = "valid",
         up: str = "transpose", norm: str = "none", dropout: float = 0.0, up_relu: bool = False,
-        wide_last_up: bool = False, up_first: bool = False, dtype: Any = np.float32,
+        wide_last_up: bool = False, up_first: bool = False, recompute: bool = False, dtype: Any = np.float32,
     ) -> None:  # fmt: skip
         for name, value in {
             "in_channels": in_channels,
@@ -201,13 +205,13 @@ class UNet(nn.Module):
         self.config: dict[str, Any] = {
             "in_channels": in_channels, "num_classes": num_classes, "base": base, "depth": depth, "padding": padding,
             "up": up, "norm": norm, "dropout": dropout, "up_relu": up_relu, "wide_last_up": wide_last_up,
-            "up_first": up_first,
+            "up_first": up_first, "recompute": recompute,
         }  # fmt: skip
         self.sizes = UNetSizes(depth, padding)
         self.up_relu, self.up_first = up_relu, up_first
         width = [base * 2**level for level in range(depth + 1)]
         self.down = [
-            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, dtype)
+            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, recompute, dtype)
             for level in range(depth + 1)
         ]
         self.dropout = nn.Dropout(dropout)
@@ -215,7 +219,7 @@ class UNet(nn.Module):
         for level in reversed(range(depth)):
             upsampled = width[1] if wide_last_up and level == 0 else width[level]
             self.up.append(_up(up, width[level + 1], upsampled, dtype))
-            self.merge.append(TwoConvs(width[level] + upsampled, width[level], padding, norm, dtype))
+            self.merge.append(TwoConvs(width[level] + upsampled, width[level], padding, norm, recompute, dtype))
         self.head = nn.Conv2d(base, num_classes, 1, dtype=dtype)
 
     @classmethod

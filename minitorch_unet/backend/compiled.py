@@ -102,7 +102,7 @@ def status() -> str:
 
 @functools.cache
 def function(name: str) -> Callable[..., Any]:
-    """The C function `name` for the chosen instruction set. Integers go as int64, floats as float, arrays as address."""
+    """The C function `name` for the chosen instruction set. Integers go as int64, floats as float, arrays by address"""
     library, instruction_set = _load()
     raw = getattr(library, f"{name}_{instruction_set}")
     raw.restype = ctypes.c_int64 if name == "panel_width" else None

@@ -302,23 +302,28 @@ class CpuKernels(Kernels):
 
     # ------------------------------------------------- bias, ReLU, borders, pooling
 
-    def relu_bias_backward(self, gy: Array, y: Array | None) -> tuple[Array, Array]:
+    def relu_bias_backward(self, gy: Array, y: Array, owned: bool = False) -> tuple[Array, Array]:
         """See Kernels.relu_bias_backward."""
         if not usable(gy, y) or gy.size == 0:
-            return super().relu_bias_backward(gy, y)
-        gy = channels_last(gy)
+            return super().relu_bias_backward(gy, y, owned)
+        gy, y = channels_last(gy), channels_last(y)
+        g = gy if owned else self.empty_channels_last(gy.shape, np.float32)
+        return g, self._sums(gy, maps(y), maps(g))
+
+    def channel_sums(self, x: Array) -> Array:
+        """See Kernels.channel_sums."""
+        if not usable(x) or x.size == 0:
+            return super().channel_sums(x)
+        return self._sums(channels_last(x), Maps(), Maps())
+
+    def _sums(self, gy: Array, y: Maps, out: Maps) -> Array:
+        """Sums over the channels of gy, or (with y) of gy where y > 0, which is then written to out."""
         n, c, h, w = gy.shape
-        if y is None:
-            g, given, out = gy, Maps(), Maps()
-        else:
-            y = channels_last(y)
-            g = self.empty_channels_last(gy.shape, np.float32)
-            given, out = maps(y), maps(g)
         pieces = cuts(n * h)
         sums = np.zeros((len(pieces), c))
         each, source = function("relu_bias_backward"), maps(gy)
-        run_parallel(lambda i: each(source, given, out, h, w, *pieces[i], sums[i]), range(len(pieces)))
-        return g, sums.sum(0).astype(np.float32)
+        run_parallel(lambda i: each(source, y, out, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        return sums.sum(0).astype(np.float32)
 
     def pad(self, x: Array, top: int, bottom: int, left: int, right: int, value: float = 0.0) -> Array:
         """See Kernels.pad."""

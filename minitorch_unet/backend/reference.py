@@ -240,10 +240,26 @@ class Kernels:
         self.run(part, [(i, first) for i in range(r) for first in range(0, k, 64)])
         return gw.reshape(r, s, c, k).transpose(3, 2, 0, 1)
 
-    def relu_bias_backward(self, gy: Array, y: Array | None) -> tuple[Array, Array]:
-        """Back through y = relu(x + bias): gradients of x (gy where y > 0) and bias. Without y there was no ReLU."""
-        g = gy if y is None else gy * (y > 0)
-        return g, self.xp.sum(g, axis=(0, 2, 3), dtype=np.float64).astype(g.dtype)
+    def relu_bias_backward(self, gy: Array, y: Array, owned: bool = False) -> tuple[Array, Array]:
+        """Back through y = relu(x + bias): gradients of x (gy where y > 0) and bias. `owned`: gy may be overwritten."""
+        g = self.xp.multiply(gy, y > 0, out=gy if owned else None)
+        return g, self.channel_sums(g)
+
+    def channel_sums(self, x: Array) -> Array:
+        """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64."""
+        return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
+
+    def add_into(self, total: Array, x: Array) -> None:
+        """total += x, large arrays side by side on threads."""
+        if total.ndim < 3 or total.size < 100_000:
+            total += x
+            return
+        step = -(-total.shape[-2] // 16)
+
+        def rows(part: slice) -> None:
+            total[..., part, :] += x[..., part, :]
+
+        self.run(rows, [slice(top, top + step) for top in range(0, total.shape[-2], step)])
 
     # ---------------------------------------------------------------- pooling
 

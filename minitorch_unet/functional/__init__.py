@@ -1,6 +1,6 @@
 """The public functions, with PyTorch's names and argument order: `from minitorch_unet import functional as F`."""
 
-from .conv import avg_pool2d, conv2d, conv2d_relu, conv_transpose2d, interpolate, max_pool2d
+from .conv import avg_pool2d, conv2d, conv2d_relu, conv_transpose2d, double_conv2d_relu, interpolate, max_pool2d
 from .elementwise import (
     abs,
     add,
@@ -55,7 +55,7 @@ from .shape import (
 __all__ = [
     "abs", "add", "amax", "amin", "argmax", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits",
     "broadcast_to", "cat", "clamp", "conv2d", "conv2d_relu", "conv_transpose2d", "crop", "cross_entropy",
-    "dice_loss", "div", "dropout", "exp", "flip", "focal_loss", "gather", "gelu", "group_norm",
+    "dice_loss", "div", "double_conv2d_relu", "dropout", "exp", "flip", "focal_loss", "gather", "gelu", "group_norm",
     "index_select", "instance_norm", "interpolate", "layer_norm", "leaky_relu", "linear", "log",
     "log_softmax", "logsumexp", "manual_seed", "matmul", "max", "max_pool2d", "maximum", "mean", "min",
     "minimum", "mse_loss", "mul", "neg", "nll_loss", "pad", "permute", "pow", "relu", "reshape", "roll",

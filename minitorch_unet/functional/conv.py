@@ -67,21 +67,53 @@ def conv2d_relu(
     input is one Tensor (N, C, H, W), or two whose channels follow one another (they are read where they are, not
     copied together). Keeps the sources, the weight and the result. Raises like conv2d.
     """
-    sources = (input,) if isinstance(input, Tensor) else tuple(input)
-    if not 1 <= len(sources) <= 2:
-        raise ValueError(f"conv2d_relu: input holds {len(sources)} Tensors; legal are one and two")
-    for source in sources:
-        require_4d("conv2d_relu", "input", source)
-    if any(s.shape[0] != sources[0].shape[0] or s.shape[2:] != sources[0].shape[2:] for s in sources):
-        shapes = " and ".join(str(s.shape) for s in sources)
-        raise ValueError(f"conv2d_relu: inputs have shapes {shapes}; all axes but the channels must be equal")
-    if len({s.dtype for s in sources}) > 1:
-        raise TypeError(f"conv2d_relu: inputs have types {[s.dtype.name for s in sources]}; they must be equal")
-    channels = sum(s.shape[1] for s in sources)
-    _check_operands("conv2d_relu", sources[0], weight, bias, 1, transposed=False, channels=channels)
+    sources = _sources("conv2d_relu", input, weight, bias)
     paddings = pair("conv2d_relu", "padding", padding, 0)
     window_output("conv2d_relu", sources[0], (weight.shape[2], weight.shape[3]), (1, 1), paddings, (1, 1))
     return apply("conv2d_relu", weight, bias, *sources, padding=paddings)
+
+
+def double_conv2d_relu(
+    input: Tensor | Sequence[Tensor], weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None,
+    padding: PairLike = 0, recompute: bool = False,
+) -> Tensor:  # fmt: skip
+    """conv2d_relu(conv2d_relu(input, weight1, bias1), weight2, bias2): a block of the U-Net in one operation.
+
+    Keeps the sources, the weights, the result and the map between the convolutions; with `recompute` that map is
+    computed again in the backward pass instead. Kernels are equal in size. Raises like conv2d_relu.
+    """
+    name = "double_conv2d_relu"
+    sources = _sources(name, input, weight1, bias1)
+    paddings = pair(name, "padding", padding, 0)
+    kernel = (weight1.shape[2], weight1.shape[3])
+    if weight2.shape[1:] != (weight1.shape[0], *kernel) or (bias2 is not None and bias2.shape != weight2.shape[:1]):
+        raise ValueError(f"{name}: weight2 has shape {weight2.shape}; after weight1 {weight1.shape} it must be "
+                         f"(K, {weight1.shape[0]}, {kernel[0]}, {kernel[1]}), and bias2 (K)")  # fmt: skip
+    if {t.dtype for t in (weight2, bias2) if t is not None} != {weight1.dtype}:
+        raise TypeError(f"{name}: weight2 and bias2 must have the type of weight1, {weight1.dtype}")
+    reach = (2 * kernel[0] - 1, 2 * kernel[1] - 1)  # both windows together, both paddings
+    window_output(name, sources[0], reach, (1, 1), (2 * paddings[0], 2 * paddings[1]), (1, 1))
+    operands = (weight1, bias1, weight2, bias2, *sources)
+    return apply("double_conv2d_relu", *operands, padding=paddings, recompute=recompute)
+
+
+def _sources(
+    name: str, input: Tensor | Sequence[Tensor], weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, ...]:
+    """One or two Tensors whose channels follow one another, checked against each other, the weight and the bias."""
+    sources = (input,) if isinstance(input, Tensor) else tuple(input)
+    if not 1 <= len(sources) <= 2:
+        raise ValueError(f"{name}: input holds {len(sources)} Tensors; legal are one and two")
+    for source in sources:
+        require_4d(name, "input", source)
+    if any(s.shape[0] != sources[0].shape[0] or s.shape[2:] != sources[0].shape[2:] for s in sources):
+        shapes = " and ".join(str(s.shape) for s in sources)
+        raise ValueError(f"{name}: inputs have shapes {shapes}; all axes but the channels must be equal")
+    if len({s.dtype for s in sources}) > 1:
+        raise TypeError(f"{name}: inputs have types {[s.dtype.name for s in sources]}; they must be equal")
+    channels = sum(s.shape[1] for s in sources)
+    _check_operands(name, sources[0], weight, bias, 1, transposed=False, channels=channels)
+    return sources
 
 
 def conv_transpose2d(

@@ -164,7 +164,8 @@ def crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
     if not (0 < h <= input.shape[2] and 0 < w <= input.shape[3]):
         raise ValueError(f"crop: size {h} x {w} is not inside the input's {input.shape[2]} x {input.shape[3]}")
     top, left = (input.shape[2] - h) // 2, (input.shape[3] - w) // 2
-    return input[:, :, top : top + h, left : left + w]
+    bottom, right = input.shape[2] - h - top, input.shape[3] - w - left
+    return apply("pad2d", input, widths=(-top, -bottom, -left, -right), value=0.0)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Symbols: N batch, C input channels, K filters, H W input size, P Q output size, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -75,33 +76,83 @@ class Conv2dRelu(Op):
     the weight and the result, whose sign is the ReLU's mask.
     """
 
+    owns_gradients = True
+
     @staticmethod
     def forward(ctx: Context, weight: Any, bias: Any, *sources: Any, padding: Pair) -> Any:
         how: dict[str, Any] = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
         y = ctx.kernels.conv2d(sources, weight, bias, relu=True, **how)
         kept = {f"source{i}": source if ctx.needs[0] else None for i, source in enumerate(sources)}
         ctx.save(y=y, weight=weight if any(ctx.needs[2:]) else None, kernel=weight.shape[2:], how=how, **kept)
-        ctx.save(size=sources[0].shape[2:], channels=[source.shape[1] for source in sources])
+        ctx.save(channels=[source.shape[1] for source in sources])
         return y
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
-        recorded = ctx.ops is not array_ops
-        g, gb = (gy * (ctx.y > 0), None) if recorded else ctx.kernels.relu_bias_backward(gy, ctx.y)
-        gw = None
-        parts = [None] * len(sources)
-        if ctx.needs[0]:
-            x = ctx.ops.cat(*sources, axis=1) if recorded else sources
-            weight_grad = ctx.ops.conv2d_weight_grad if recorded else ctx.kernels.conv2d_weight_grad
-            gw = weight_grad(x, g, kernel=ctx.kernel, **ctx.how)
-        if ctx.needs[1] and recorded:
-            gb = ctx.ops.sum(g, axis=(0, 2, 3))
-        if any(ctx.needs[2:]):
-            gx = ctx.ops.conv2d_input_grad(g, ctx.weight, input_size=ctx.size, **ctx.how)
-            edges = pairwise([0, *accumulate(ctx.channels)])
-            parts = [gx[:, a:b] if need else None for (a, b), need in zip(edges, ctx.needs[2:], strict=True)]
-        return gw, gb if ctx.needs[1] else None, *parts
+        return _conv_relu_backward(ctx, gy, ctx.y, ctx.weight, sources, ctx.channels, ctx.needs)
+
+
+class DoubleConv2dRelu(Op):
+    """conv2d_relu twice: a block of the U-Net. With `recompute` the map between the two is not kept, but made again.
+
+    weight1, bias1, weight2, bias2, then one or two sources. Keeps these, the result and, unless recompute, the map
+    between.
+    """
+
+    owns_gradients = True
+
+    @staticmethod
+    def forward(
+        ctx: Context, weight1: Any, bias1: Any, weight2: Any, bias2: Any, *sources: Any, padding: Pair, recompute: bool
+    ) -> Any:
+        how: dict[str, Any] = {"stride": (1, 1), "padding": padding, "dilation": (1, 1), "groups": 1}
+        hidden = ctx.kernels.conv2d(sources, weight1, bias1, relu=True, **how)
+        y = ctx.kernels.conv2d((hidden,), weight2, bias2, relu=True, **how)
+        ctx.save(y=y, hidden=None if recompute else hidden, weight1=weight1, bias1=bias1, weight2=weight2, how=how)
+        ctx.save(**{f"source{i}": source for i, source in enumerate(sources)})
+        ctx.save(kernel=weight1.shape[2:], channels=[source.shape[1] for source in sources], padding=padding)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
+        sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
+        hidden = ctx.hidden
+        if ctx.ops is not array_ops:
+            hidden = ctx.ops.conv2d_relu(ctx.weight1, ctx.bias1, *sources, padding=ctx.padding)
+        elif hidden is None:
+            hidden = ctx.kernels.conv2d(sources, ctx.weight1, ctx.bias1, relu=True, **ctx.how)
+        first, second = (*ctx.needs[:2], *ctx.needs[4:]), (*ctx.needs[2:4], any(ctx.needs[:2] + ctx.needs[4:]))
+        gw2, gb2, gh = _conv_relu_backward(ctx, gy, ctx.y, ctx.weight2, (hidden,), [hidden.shape[1]], second)
+        if gh is None:
+            return None, None, gw2, gb2, *[None] * len(sources)
+        gw1, gb1, *gx = _conv_relu_backward(ctx, gh, hidden, ctx.weight1, sources, ctx.channels, first, owned=True)
+        return gw1, gb1, gw2, gb2, *gx
+
+
+def _conv_relu_backward(
+    ctx: Any, gy: Any, y: Any, weight: Any, sources: Sequence[Any], channels: Sequence[int], needs: Sequence[bool],
+    owned: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradients of weight, bias and sources of y = conv2d_relu(...). `owned`: gy may be overwritten."""
+    recorded = ctx.ops is not array_ops
+    g, gb = (gy * (y > 0), None) if recorded else ctx.kernels.relu_bias_backward(gy, y, owned)
+    del gy
+    gw = None
+    parts: list[Any] = [None] * len(sources)
+    if needs[0] and recorded:
+        gw = ctx.ops.conv2d_weight_grad(ctx.ops.cat(*sources, axis=1), g, kernel=ctx.kernel, **ctx.how)
+    elif needs[0]:
+        gw = ctx.kernels.conv2d_weight_grad(tuple(sources), g, kernel=ctx.kernel, **ctx.how)
+    if needs[1] and recorded:
+        gb = ctx.ops.sum(g, axis=(0, 2, 3))
+    if any(needs[2:]):
+        # The input's size from the gradient's: sources may have been dropped where no gradient of the weight is wanted.
+        size = tuple(g.shape[2 + i] + ctx.kernel[i] - 1 - 2 * ctx.how["padding"][i] for i in (0, 1))
+        gx = ctx.ops.conv2d_input_grad(g, weight, input_size=size, **ctx.how)
+        edges = pairwise([0, *accumulate(channels)])
+        parts = [gx[:, a:b] if need else None for (a, b), need in zip(edges, needs[2:], strict=True)]
+    return gw, gb if needs[1] else None, *parts
 
 
 class Conv2dWeightGrad(Op):

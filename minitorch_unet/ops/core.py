@@ -23,6 +23,7 @@ class Op:
     """Base of all operations. A subclass registers itself under its name in snake case (Conv2d -> conv2d)."""
 
     name = ""
+    owns_gradients = False  # whether backward returns arrays of its own, which the graph may then add to in place
 
     def __init_subclass__(cls) -> None:
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()

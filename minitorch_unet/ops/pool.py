@@ -12,6 +12,8 @@ Pair = tuple[int, int]
 class MaxPool2d(Op):
     """Largest value of each window; among equal values the first in row-major order wins. Keeps the winners."""
 
+    owns_gradients = True
+
     @staticmethod
     def forward(ctx: Context, x: Any, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Any:
         how = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
