@@ -11,33 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shlex
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
+from processes import Failed, cores, processor, run_json
+
 FIGURES = ("forward_s", "step_s", "peak_mib")
-
-
-def run(command: list[str]) -> dict:
-    """The JSON object on the last line that the command prints; OPENBLAS_CORETYPE is not handed down."""
-    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def main() -> None:
@@ -54,7 +36,11 @@ def main() -> None:
 
     rounds = []
     for number in range(options.rounds):
-        results = {"ours": run(ours), "rivals": [run([*shlex.split(rival), *arguments]) for rival in options.rival]}
+        try:
+            rivals = [run_json([*shlex.split(rival), *arguments]) for rival in options.rival]
+            results = {"ours": run_json(ours), "rivals": rivals}
+        except Failed as error:
+            raise SystemExit(str(error)) from error
         best = {name: min(rival[name] for rival in results["rivals"]) for name in FIGURES}
         results["ratio"] = {name: results["ours"][name] / best[name] for name in FIGURES}
         rounds.append(results)
@@ -64,7 +50,7 @@ def main() -> None:
     medians = {name: round(statistics.median(r["ratio"][name] for r in rounds), 4) for name in FIGURES}
     print(f"median ratios ours / best rival at size {options.size}, base {options.base}: {medians}")
     if options.json:
-        machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+        machine = {"processor": processor(), "cores": cores(), "python": platform.python_version()}
         everything = {"machine": machine, "median_ratio": medians, "rounds": rounds}
         options.json.write_text(json.dumps(everything, indent=1) + "\n")
 
