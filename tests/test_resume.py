@@ -99,6 +99,16 @@ def test_a_run_stopped_between_best_and_last_ends_with_the_same_bytes(tmp_path) 
         assert (tmp_path / "other" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+def test_a_plateau_that_has_begun_is_continued(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "evaluate", lambda *_: {"mean_iou": 0.5, "loss": 1.0})
+    config = tiny(schedule="plateau", epochs=6, tile=28)
+    whole = run_in(tmp_path / "whole", config)
+    assert whole.plateau.lr < config.start_lr
+    for epoch in range(1, 6):
+        stop_and_resume(tmp_path / str(epoch), config, whole.step // 6 * epoch + 2)
+        assert (tmp_path / str(epoch) / LAST).read_bytes() == (tmp_path / "whole" / LAST).read_bytes()
+
+
 def test_max_hours_and_resume_again_and_again(tmp_path) -> None:
     whole = run_in(tmp_path / "whole", tiny())
     folder = tmp_path / "bits"

@@ -29,7 +29,9 @@ def restore_threads():
 
 
 def blas_threads() -> list[int]:
-    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    """Of NumPy's library; SciPy brings one of its own, which the engine does not use."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return [pool["num_threads"] for pool in pools if "scipy" not in pool["filepath"]]
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None])
@@ -91,17 +93,16 @@ def test_the_first_items_exception_is_raised_when_all_have_ended(threads) -> Non
     ended = []
 
     def work(item: int) -> None:
-        if item >= 2:
-            time.sleep(0.01 if item == 2 else 0)
+        if item in (1, 3):
             raise RuntimeError(f"item {item}")
         time.sleep(0.05)
         ended.append(item)
 
-    with pytest.raises(RuntimeError, match="item 2"):
-        run_parallel(work, range(4))
-    assert sorted(ended) == [0, 1]
+    with pytest.raises(RuntimeError, match="item 1"):
+        run_parallel(work, range(6))
+    assert sorted(ended) == ([0] if threads == 1 else [0, 2, 4, 5])
     run_parallel(ended.append, [7, 8])  # the pool is still good
-    assert sorted(ended) == [0, 1, 7, 8]
+    assert ended[-2:] in ([7, 8], [8, 7])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
