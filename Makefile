@@ -9,12 +9,13 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell \
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml setup.py
 
-.PHONY: help demo test parity clean
+.PHONY: help demo test parity sanitize clean
 
 help:
 	@echo "make demo   train a small U-Net on drawn cells and show the result in runs/demo (a few minutes, no GPU)"
 	@echo "make test   lint, types and the whole test suite"
 	@echo "make parity compare with PyTorch, installed in an environment of its own: training run and random calls"
+	@echo "make sanitize  random calls of the C++ kernels under the sanitizers of g++ (minutes)"
 	@echo "make clean  remove the environments, build products and caches (runs/ stays)"
 	@echo "make help   this list"
 
@@ -30,6 +31,20 @@ test: $(VENV)/stamp-test
 # Also what `make test` replays from a recording; -s shows the table of functions.
 parity: $(VENV)/stamp-test $(TORCH_VENV)/stamp
 	MINITORCH_UNET_TORCH_PYTHON=$(CURDIR)/$(TORCH_VENV)/bin/python $(BIN)/python -m pytest -q -s tests/test_parity.py
+
+# The sanitizers' runtimes must be loaded before Python; detect_leaks: Python itself frees nothing at its end.
+SANITIZED = g++ -std=c++20 -O1 -g -fPIC -shared -fno-omit-frame-pointer kernels/cpu/*.cpp \
+	-I$(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+RUNTIME = $(shell g++ -print-file-name=lib$(1).so)
+
+sanitize: $(VENV)/stamp-test
+	mkdir -p build/sanitize
+	$(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all -o build/sanitize/address.so
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD='$(call RUNTIME,asan) $(call RUNTIME,ubsan)' \
+		$(BIN)/python tests/sanitize/run_kernels.py build/sanitize/address.so
+	$(SANITIZED) -fsanitize=thread -o build/sanitize/thread.so
+	TSAN_OPTIONS=halt_on_error=1 LD_PRELOAD='$(call RUNTIME,tsan)' \
+		$(BIN)/python tests/sanitize/run_kernels.py build/sanitize/thread.so --draws 10
 
 clean:
 	rm -rf $(VENV) $(TORCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,13 +2,13 @@
 
     python benchmarks/layers.py --size 572 --base 64 --algorithms auto,im2col,direct,winograd4
 
-Prints one JSON line: the machine's peaks as measured here, and for every layer its arithmetic, and for every algorithm the
-median seconds of each pass and its rms error against float64, relative to the rms of the exact result.
+Prints one JSON line: the machine's peaks as measured here, and for every layer its arithmetic, and for every algorithm
+the median seconds of each pass and its rms error against float64, relative to the rms of the exact result.
 
-Forward includes bias and ReLU, as the network calls it; merges read the cropped skip map and the upsampled one from where
-they lie. The naive loops are so slow that they compute only a slab of output rows, as many as cost NAIVE_FLOPS; their time
-is scaled by the rows left out, and `slab_rows` says how many were computed. Errors are measured on a crop of the layer, for
-float64 is slow: they do not see the growth of a weight gradient's sum with the number of pixels.
+Forward includes bias and ReLU, as the network calls it; merges read the cropped skip map and the upsampled one from
+where they lie. The naive loops are so slow that they compute only a slab of output rows, as many as cost NAIVE_FLOPS;
+their time is scaled by the rows left out, and `slab_rows` says how many were computed. Errors are measured on a crop of
+the layer, for float64 is slow: they do not see the growth of a weight gradient's sum with the number of pixels.
 
 Symbols: N batch, C input channels, K output channels, H = W input size, P output size, R = S kernel size.
 """
@@ -56,12 +56,12 @@ def main() -> None:
     unknown = set(algorithms) - set(ALGORITHMS)
     if unknown:
         parser.error(f"unknown algorithms {', '.join(sorted(unknown))}; legal are {', '.join(ALGORITHMS)}")
-    layers = [l for l in unet_layers(options.size, options.base, options.batch) if options.layer in l.name]
+    layers = unet_layers(options.size, options.base, options.batch)
     row = {
         "engine": f"minitorch_unet {mt.__version__}", "kernels": status(), "size": options.size, "base": options.base,
         "batch": options.batch, "runs": options.runs, "threads": get_num_threads(),
         "coretype": os.environ.get("OPENBLAS_CORETYPE"), "algorithms": algorithms, "peak": machine_peak(),
-        "layers": [measured(layer, algorithms, options.runs) for layer in layers],
+        "layers": [measured(layer, algorithms, options.runs) for layer in layers if options.layer in layer.name],
     }  # fmt: skip
     print(json.dumps(row))
 
@@ -98,7 +98,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def make_inputs(layer: Layer) -> dict[str, Any]:
-    """Arrays like the network's, channels-last in memory: maps after a ReLU, weights of its initial size, any gradient."""
+    """Arrays like the network's, channels-last in memory: maps after a ReLU, weights of their initial size."""
     rng = np.random.default_rng(0)
 
     def maps(c: int, size: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def make_inputs(layer: Layer) -> dict[str, Any]:
         arrays["x"] = np.maximum(maps(layer.c, layer.h), 0)
     if layer.kind != "pool":
         r = KERNELS[layer.kind]
-        # The convolutions keep a (K, C, R, S) weight, the up-convolution a (C, K, R, S) one, in memory order (R, S, .., ..).
+        # Convolutions keep a (K, C, R, S) weight, up-convolutions (C, K, R, S); R and S are outermost in memory.
         ends = (layer.k, layer.c) if layer.kind == "up" else (layer.c, layer.k)
         scale = np.float32(np.sqrt(2 / (layer.c * r * r)))
         arrays["weight"] = (scale * rng.standard_normal((r, r, *ends), dtype=np.float32)).transpose(3, 2, 0, 1)
@@ -155,13 +155,14 @@ def choose(kernels: Kernels, algorithm: str) -> None:
 
 
 def suited(layer: Layer, algorithms: list[str]) -> list[str]:
-    """The algorithms between which this layer has a choice: the ladder is one of 3x3 convolutions."""
-    rungs = {"pool": ("auto",), "up": ("auto", "im2col"), "head": ("auto", "im2col")}.get(layer.kind, ALGORITHMS)
-    return [name for name in algorithms if name in rungs] or algorithms[:1]
+    """The algorithms to time this layer with: the ladder is one of 3x3 convolutions."""
+    if layer.kind == "conv3":
+        return algorithms
+    return [name for name in algorithms if name in ("auto", "im2col")] or ["auto"]
 
 
 def measured(layer: Layer, algorithms: list[str], runs: int) -> dict[str, Any]:
-    """The layer's record with "seconds" and "error", each {algorithm: {pass: value}}, and "slab_rows" if there was one."""
+    """The layer's record with "seconds" and "error", each {algorithm: {pass: value}}; "slab_rows" if there was one."""
     kernels = kernels_of(np)
     algorithms = suited(layer, algorithms)
     slab = slab_of(layer)
@@ -175,12 +176,12 @@ def measured(layer: Layer, algorithms: list[str], runs: int) -> dict[str, Any]:
                 took = seconds(work)
                 if number:
                     times[algorithm].setdefault(name, []).append(took)
-    scale = layer.n * layer.p / slab[1]
+    scale = {"naive": layer.n * layer.p / slab[1]}
     record = {
         **layer.record(),
         "seconds": {
-            algorithm: {n: round(statistics.median(t) * (scale if algorithm == "naive" else 1), 7) for n, t in by.items()}
-            for algorithm, by in times.items()
+            algorithm: {n: round(statistics.median(t) * scale.get(algorithm, 1), 7) for n, t in by_pass.items()}
+            for algorithm, by_pass in times.items()
         },
         "error": errors(layer, kernels, algorithms) if layer.kind != "pool" else {},
     }

@@ -3,8 +3,8 @@
     python benchmarks/network.py --size 572 --base 64 [--json]
 
 Symbols: N batch, C input channels, K output channels, H = W input size, P = Q output size. FLOPs count a multiplication
-and an addition as two; they are those of direct arithmetic, whatever algorithm computes a layer. Bytes are the least that
-has to move, in float32: every input and weight read once, every output written once.
+and an addition as two; they are those of direct arithmetic, whatever algorithm computes a layer. Bytes are the least
+that has to move, in float32: every input and weight read once, every output written once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FLOAT = 4
 class Layer:
     """One layer. `kind`: conv3 (3x3, bias, ReLU), up (2x2, stride 2, bias), head (1x1, bias) or pool (2x2 maximum).
 
-    For the first convolution after a concatenation, `skip` is the size of the uncropped map whose middle `h` x `h` pixels
-    are the first C/2 of its channels, the up-convolution's result being the rest; 0 for all others.
+    For the first convolution after a concatenation, `skip` is the size of the uncropped map whose middle `h` x `h`
+    pixels are the first C/2 of its channels, the up-convolution's result being the rest; 0 for all others.
     """
 
     name: str
@@ -46,12 +46,13 @@ class Layer:
         """Of one forward pass; each of the two gradients takes as many."""
         if self.kind == "pool":
             return 0
-        pixels = self.h**2 if self.kind == "up" else self.p**2  # every input pixel of an up-convolution feeds 2x2 outputs
+        # Every pixel of the smaller of the two maps meets every tap; an up-convolution's smaller map is its input.
+        pixels = min(self.h, self.p) ** 2
         return 2 * self.n * pixels * self.c * self.k * KERNELS[self.kind] ** 2
 
     @property
     def bytes(self) -> int:
-        """Least traffic of one forward pass; of a gradient as well, which exchanges what is read and what is written."""
+        """Least traffic of one forward pass; of a gradient as well, which exchanges what is read and written."""
         weights = self.k * self.c * KERNELS.get(self.kind, 0) ** 2
         return FLOAT * (self.n * (self.c * self.h**2 + self.k * self.p**2) + weights)
 

@@ -14,7 +14,11 @@ NOT_HANDED_DOWN = ("OPENBLAS_CORETYPE",)
 
 
 class Failed(Exception):
-    """A command ended badly; the text says which and what it said."""
+    """A command ended badly; the text says which and what it said, `reason` is its last line."""
+
+    @property
+    def reason(self) -> str:
+        return str(self).strip().splitlines()[-1]
 
 
 def run_json(
@@ -26,8 +30,10 @@ def run_json(
         done = subprocess.run(
             command, env=environment, input=given, capture_output=True, text=True, timeout=seconds, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failed(f"{shlex.join(command)}: {error}") from error
+    except OSError as error:
+        raise Failed(f"{shlex.join(command)} cannot be started:\n{error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{shlex.join(command)} was ended:\nnot done after {seconds:.0f} s") from error
     if done.returncode:
         raise Failed(f"{shlex.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])

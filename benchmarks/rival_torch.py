@@ -7,7 +7,7 @@
 training step (cross-entropy, backward, SGD with momentum 0.99), peak resident memory and that after the import, in MiB.
 `layers` reads a list of layers on its standard input and prints for each, in both memory layouts, the median seconds of
 
-- forward: convolution, bias and ReLU in place; a merge also crops and concatenates, for PyTorch's convolution reads one array;
+- forward: convolution, bias and ReLU in place; a merge also crops and concatenates: the convolution reads one array;
 - input_grad, weight_grad: the convolution's backward for that one result only (output_mask).
 
 Which setting counts as the rival is decided where the figures are compared: the best one.

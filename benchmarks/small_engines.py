@@ -2,8 +2,8 @@
 
     python small_engines.py mygrad        (or dezero, tinygrad, minitorch_unet; run with a Python that has it)
 
-Prints one JSON line: engine and version, median seconds of forward and of forward and backward together, and a checksum: the
-sum of squares of the weight gradient of sum(y), by which it is seen that all computed the same.
+Prints one JSON line: engine and version, median seconds of forward and of forward and backward together, and a
+checksum: the sum of squares of the weight gradient of sum(y), by which it is seen that all computed the same.
 """
 
 from __future__ import annotations

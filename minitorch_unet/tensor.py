@@ -111,8 +111,12 @@ class Node:
                     self.saved_inputs[name] = i
                     self.versions.append((t._version, t._version[0]))
 
-    def gradients(self, gy: Any, record: bool) -> Sequence[Any]:
-        """The op's backward rule applied to gy: an array, or with `record` a Tensor."""
+    def gradients(self, given: list[Any], record: bool, retain: bool) -> Sequence[Any]:
+        """The op's backward rule applied to the gradient in the list: an array, or with `record` a Tensor.
+
+        The gradient is taken out of the list and, unless `retain`, the kept values out of this node: the rule then
+        holds the only references, and can release large arrays as soon as it has no more use for them.
+        """
         if self.ctx is None:
             raise ValueError(
                 f"backward: the values kept by '{self.op.name}' are gone, because this graph was walked before; call "
@@ -124,16 +128,21 @@ class Node:
                     f"backward: a value kept by '{self.op.name}' was changed in place after it was used; "
                     "change a copy, or call backward before the change"
                 )
+        ctx = self.ctx
+        if not retain:
+            self.ctx = None
         if not record:
-            return self.op.backward(self.ctx.for_backward(array_ops), gy)
+            kept = ctx.for_backward(array_ops)
+            del ctx
+            return self.op.backward(kept, given.pop())
         as_tensors: dict[str, Any] = {}
         for name, i in self.saved_inputs.items():
             parent = self.parents[i]
-            data = self.ctx.saved[name]
+            data = ctx.saved[name]
             as_tensors[name] = parent if isinstance(parent, Tensor) else Tensor._from_node(data, parent)
         for name in self.saved_output:
-            as_tensors[name] = Tensor._from_node(self.ctx.saved[name], self)
-        return self.op.backward(self.ctx.for_backward(tensor_ops, **as_tensors), gy)
+            as_tensors[name] = Tensor._from_node(ctx.saved[name], self)
+        return self.op.backward(ctx.for_backward(tensor_ops, **as_tensors), given.pop())
 
 
 def _source(tensor: Tensor) -> Node | Tensor:
@@ -566,14 +575,16 @@ def _walk(
             gy = _run_hooks(node.hooks, gy, record)
             if id(node) in wanted:
                 results[id(node)] = gy
-            gradients = node.gradients(gy, record)
+            given = [gy]
+            if not state.anomaly:
+                del gy
+            gradients = node.gradients(given, record, retain)
             if state.anomaly:
                 data = [g.data if record and g is not None else g for g in gradients]
                 for g in (g for g in data if g is not None):
                     _check_finite(g, [gy.data if record else gy], f"the gradient of '{node.op.name}'", node.path)
-            if not retain:
-                node.ctx = None
             for i, (parent, gradient) in enumerate(zip(node.parents, gradients, strict=True)):
+                fitting = None
                 if parent is not None:
                     fitting = _fit(gradient, node.shapes[i], node.dtypes[i], record)
                     accumulate(parent, fitting, node.op.owns_gradients or fitting is not gradient)
@@ -581,7 +592,7 @@ def _walk(
                     uses[id(parent)] -= 1
                     if not uses[id(parent)]:
                         finish(leaves.pop(id(parent)))
-            del gy, gradients, gradient
+            del gradients, gradient, fitting
         for leaf in leaves.values():  # outputs that are leaves, and leaves with uses that no gradient reached
             finish(leaf)
         found = [results.get(id(_source(t))) for t in inputs or ()]

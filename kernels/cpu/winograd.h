@@ -326,7 +326,8 @@ static void winograd_gradient_by_tiles(const Conv* conv, int64_t first, int64_t 
   }
 }
 
-// The same for panels first .. last-1 only, from the shared v of tiles start .. start+total-1, in blocks of tiles.
+// The same for panels first .. last-1 only, of which sum holds nothing but those, from the shared v of tiles
+// start .. start+total-1, in blocks of tiles.
 // scratch: XI * block * NR floats.
 template <int M>
 static void winograd_gradient_by_filters(const Conv* conv, const float* v, int64_t start, int64_t total, int64_t first,
@@ -339,13 +340,13 @@ static void winograd_gradient_by_filters(const Conv* conv, const float* v, int64
       transform_gradient<M>(*conv, panel, start + tile, start + tile + count, scratch, block * NR);
       for (int xi = 0; xi < XI; xi++) {
         const float *a = v + (xi * total + tile) * channels, *b = scratch + xi * block * NR;
-        float* o = sum + (panel * XI + xi) * channels * NR;
+        float* o = sum + ((panel - first) * XI + xi) * channels * NR;
         by_rows(channels, [&]<int R>(int64_t c) { multiply_transposed<R>(a + c, channels, b, count, o + c * NR, NR); });
       }
     }
 }
 
-// gw (3, 3, C, K), panels first .. last-1 = A'^T (sum of `parts` sums, `part` floats apart) A'.
+// gw (3, 3, C, K), panels first .. last-1 = A'^T (sum of `parts` sums, `part` floats apart) A'; `sum` begins at `first`.
 template <int M>
 static void winograd_gradient_taps(const Conv* conv, const float* sum, int64_t parts, int64_t part, int64_t first,
                                    int64_t last, float* gw) {
@@ -359,7 +360,7 @@ static void winograd_gradient_taps(const Conv* conv, const float* sum, int64_t p
         if (n <= 0) break;
         Vec d[XI], rows[3 * T], g[9];
         for (int xi = 0; xi < XI; xi++) {
-          const float* p = sum + ((panel * XI + xi) * channels + c) * NR + half * VL;
+          const float* p = sum + (((panel - first) * XI + xi) * channels + c) * NR + half * VL;
           d[xi] = load(p);
           for (int64_t i = 1; i < parts; i++) d[xi] += load(p + i * part);
         }

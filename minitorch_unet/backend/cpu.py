@@ -228,30 +228,37 @@ class CpuKernels(Kernels):
         xi, (c, k) = (m + 2) ** 2, gw.shape[2:]
         panels = -(-k // self.panel)
         tiles = conv.images * -(-conv.p // m) * -(-conv.q // m)
-        size = panels * xi * c * self.panel
-        parts = min(PIECES, SUM_BYTES // (4 * size), -(-tiles // 64))
-        if parts >= 4 or tiles <= 64:
-            parts = max(1, parts)
-            sums = np.zeros((parts, size), np.float32)
-            each = function(f"winograd{m}_gradient_by_tiles")
-            block = 48
-            pieces = cuts(tiles, parts)
+        one = xi * c * self.panel  # floats of a panel's sum
+        parts = min(PIECES, SUM_BYTES // (4 * panels * one), -(-tiles // 64))
+        taps = function(f"winograd{m}_gradient_taps")
+        if parts >= 4 or (parts and tiles <= 64 * parts):
+            sums = np.zeros((parts, panels * one), np.float32)
+            pieces = cuts(tiles, len(sums))
+            by_tiles = function(f"winograd{m}_gradient_by_tiles")
             run_parallel(
-                lambda i: each(conv, *pieces[i], block, sums[i], scratch("tiles", xi * block * (c + self.panel))),
+                lambda i: by_tiles(conv, *pieces[i], 48, sums[i], scratch("tiles", xi * 48 * (c + self.panel))),
                 range(len(pieces)),
             )
-        else:
-            sums = np.zeros((1, size), np.float32)
-            block = 128
-            by_filters = function(f"winograd{m}_gradient_by_filters")
+            each = functools.partial(taps, conv)
+            run_parallel(
+                lambda part: each(sums[:, part[0] * one :], len(sums), panels * one, *part, gw), cuts(panels)
+            )
+            return
+        by_filters = function(f"winograd{m}_gradient_by_filters")
+        groups = -(-4 * xi * c * tiles // SHARED_BYTES)
+        # With one group of tiles a range of panels is summed and transformed back at once; else all sums are kept.
+        sums = np.zeros(panels * one if groups > 1 else 0, np.float32)
 
-            def filters(group: Group, part: Pair) -> None:
-                rest = scratch("tiles", xi * block * self.panel)
-                by_filters(conv, group.v, group.first, group.size, *part, block, sums, rest)
+        def filters(group: Group, part: Pair) -> None:
+            rest = scratch("tiles", xi * 128 * self.panel)
+            own = sums[part[0] * one :] if groups > 1 else scratch("sums", (part[1] - part[0]) * one)
+            if groups == 1:
+                own[: (part[1] - part[0]) * one] = 0
+            by_filters(conv, group.v, group.first, group.size, *part, 128, own, rest)
+            if group.first + group.size == tiles:
+                taps(conv, own, 1, 0, *part, gw)
 
-            self._by_groups(filters, conv, m, c, tiles, panels)
-        taps = function(f"winograd{m}_gradient_taps")
-        run_parallel(lambda part: taps(conv, sums, len(sums), size, *part, gw), cuts(panels))
+        self._by_groups(filters, conv, m, c, tiles, panels)
         del kept
 
     def _window(self, x: Array, y: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Window:

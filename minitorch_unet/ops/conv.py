@@ -90,7 +90,7 @@ class Conv2dRelu(Op):
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
-        return _conv_relu_backward(ctx, gy, ctx.y, ctx.weight, sources, ctx.channels, ctx.needs)
+        return _conv_relu_backward(ctx, [gy], [ctx.y], ctx.weight, sources, ctx.channels, ctx.needs)
 
 
 class DoubleConv2dRelu(Op):
@@ -123,21 +123,30 @@ class DoubleConv2dRelu(Op):
         elif hidden is None:
             hidden = ctx.kernels.conv2d(sources, ctx.weight1, ctx.bias1, relu=True, **ctx.how)
         first, second = (*ctx.needs[:2], *ctx.needs[4:]), (*ctx.needs[2:4], any(ctx.needs[:2] + ctx.needs[4:]))
-        gw2, gb2, gh = _conv_relu_backward(ctx, gy, ctx.y, ctx.weight2, (hidden,), [hidden.shape[1]], second)
+        given, y, channels = [gy], [ctx.y], [hidden.shape[1]]
+        del gy, ctx.y, ctx.hidden  # large: handed on to be released as soon as possible
+        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, (hidden,), channels, second)
         if gh is None:
             return None, None, gw2, gb2, *[None] * len(sources)
-        gw1, gb1, *gx = _conv_relu_backward(ctx, gh, hidden, ctx.weight1, sources, ctx.channels, first, owned=True)
+        given, y = [gh], [hidden]
+        del gh, hidden
+        gw1, gb1, *gx = _conv_relu_backward(ctx, given, y, ctx.weight1, sources, ctx.channels, first, owned=True)
         return gw1, gb1, gw2, gb2, *gx
 
 
 def _conv_relu_backward(
-    ctx: Any, gy: Any, y: Any, weight: Any, sources: Sequence[Any], channels: Sequence[int], needs: Sequence[bool],
-    owned: bool = False,
+    ctx: Any, given: list[Any], y: list[Any], weight: Any, sources: Sequence[Any], channels: Sequence[int],
+    needs: Sequence[bool], owned: bool = False,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """Gradients of weight, bias and sources of y = conv2d_relu(...). `owned`: gy may be overwritten."""
+    """Gradients of weight, bias and sources of y = conv2d_relu(...), from that of y, which is `given`.
+
+    Both lists hold one array, taken out and released after use. `owned`: the gradient may be overwritten.
+    """
     recorded = ctx.ops is not array_ops
-    g, gb = (gy * (y > 0), None) if recorded else ctx.kernels.relu_bias_backward(gy, y, owned)
-    del gy
+    if recorded:
+        g, gb = given.pop() * (y.pop() > 0), None
+    else:
+        g, gb = ctx.kernels.relu_bias_backward(given.pop(), y.pop(), owned)
     gw = None
     parts: list[Any] = [None] * len(sources)
     if needs[0] and recorded:
