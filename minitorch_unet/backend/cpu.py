@@ -245,7 +245,7 @@ class CpuKernels(Kernels):
             )
             return
         by_filters = function(f"winograd{m}_gradient_by_filters")
-        groups = -(-4 * xi * c * tiles // SHARED_BYTES)
+        groups = max(1, -(-4 * xi * c * tiles // SHARED_BYTES))
         # With one group of tiles a range of panels is summed and transformed back at once; else all sums are kept.
         sums = np.zeros(panels * one if groups > 1 else 0, np.float32)
 
