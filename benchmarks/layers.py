@@ -81,7 +81,7 @@ def machine_peak() -> dict[str, float]:
     return {"gflops": round(gflops, 1), "stream_gbs": round(1e-9 * 12 * x.size / add, 1)}
 
 
-def best_seconds(work: Callable[[], Any], runs: int = 5) -> float:
+def best_seconds(work: Callable[[], Any], runs: int = 3) -> float:
     """The quickest of some calls after one that is not counted."""
     work()
     return min(seconds(work) for _ in range(runs))

@@ -1,0 +1,202 @@
+"""The tables of kernels/README.md, in Markdown, from the results of run.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results import (
+    LADDER,
+    PASSES,
+    TORCH_FLOAT32,
+    best,
+    forward,
+    good,
+    groups,
+    ladder,
+    layers,
+    median,
+    memory,
+    peak,
+    ratio,
+    scaling,
+    slope,
+    step,
+)
+
+RUNGS = {"naive": "naive loops", "im2col": "im2col + matrix product (NumPy)", "direct": "direct, blocked in registers",
+         "winograd2": "Winograd F(2×2, 3×3)", "winograd4": "Winograd F(4×4, 3×3)"}  # fmt: skip
+TITLES = {"forward": "forward", "input_grad": "input gradient", "weight_grad": "weight gradient"}
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, its first column left, the others right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with so many significant digits, never in powers of ten; a dash for None."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e" in text and value >= 1 else text
+
+
+def times(value: float | None) -> str:
+    """A ratio."""
+    return "–" if value is None else f"{value:.2f}×"
+
+
+def machine(results: dict[str, Any]) -> str:
+    """Where and with what the figures were measured."""
+    m = results["machine"]
+    timed = [good(r, "ours") for g in groups(results, "layers", "layers") for r in g["rounds"]]
+    kernels = sorted({str(row["kernels"]) for row in timed if row})
+    loads = [row["load_before"] for g in results["groups"].values() for r in g["rounds"] for row in r.values()
+             if "load_before" in row]  # fmt: skip
+    blas = [pool for pool in m["ours"]["pools"] if isinstance(pool, dict) and pool["user_api"] == "blas"]
+    lines = [
+        f"{m['processor']}, {m['cores']} cores, {m['system']}",
+        f"minitorch_unet {m['ours']['minitorch_unet']}, Python {m['ours']['python']}, NumPy {m['ours']['numpy']}",
+        *(f"NumPy's matrix products: {p['internal_api']} {p['version']}, {p.get('architecture', '?')}" for p in blas),
+        *(f"compiled kernels: {text}" for text in kernels),
+    ]
+    if "torch" in m:
+        lines.append(f"PyTorch {m['torch']['torch']}")
+    if rates := peak(results):
+        best_product = f"best float32 matrix product {rates['gflops']:.0f} GFLOP/s"
+        lines.append(f"{best_product}, streaming {rates['stream_gbs']:.0f} GB/s")
+    if loads:
+        lines.append(f"load average before the measurements: {min(loads):.1f} to {max(loads):.1f}")
+    if m["environment"]:
+        lines.append("set in the environment: " + ", ".join(f"`{k}={v}`" for k, v in m["environment"].items()))
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def network(results: dict[str, Any]) -> str:
+    """Whole networks: every group of steps, each against the best float32 setting of PyTorch, and against bfloat16."""
+    rows = []
+    for section in ("steps", "scaling", "numpy"):
+        for group in groups(results, section, "step"):
+            ours = "ours numpy" if section == "numpy" else "ours"
+            rivals = {"PyTorch": TORCH_FLOAT32}
+            if median(group, "torch bfloat16", step):
+                rivals["PyTorch bfloat16"] = ("torch bfloat16",)
+            for label, names in rivals.items():
+                name = f"{group['size']} px, base {group['base']}, batch {group['batch']}"
+                name += {"ours numpy": ", NumPy only"}.get(ours, "")
+                line = [name, label]
+                for figure in (forward, step):
+                    rival = best(group, names, figure)
+                    own, value = median(group, ours, figure), ratio(group, ours, names, figure)
+                    line += [number(own), number(rival and rival[1]), times(value)]
+                rows.append(line)
+    head = ["network", "rival", "forward, s", "rival, s", "ratio", "step, s", "rival, s", "ratio"]
+    return table(head, rows) if rows else ""
+
+
+def per_layer(results: dict[str, Any]) -> str:
+    """Each layer and pass: milliseconds of ours / PyTorch's better layout, and the ratio."""
+    found = layers(results)
+    rows = []
+    for layer in found:
+        line = [layer["name"], f"{layer['c']}→{layer['k']}", f"{layer['h']}→{layer['p']}"]
+        for name in PASSES:
+            own, rival = layer["ours"].get(name), layer["torch"].get(name)
+            line += [f"{number(own and own * 1e3)} / {number(rival and rival * 1e3)}", times(layer["ratio"].get(name))]
+        rows.append(line)
+    if not found:
+        return ""
+    total = ["**sum**", "", ""]
+    for name in PASSES:
+        own, rival = (sum(layer[who].get(name, 0) for layer in found) for who in ("ours", "torch"))
+        total += [f"{number(own * 1e3)} / {number(rival * 1e3 or None)}", times(own / rival if rival else None)]
+    head = ["layer", "channels", "size"]
+    for name in PASSES:
+        head += [f"{TITLES[name]}, ms", "ratio"]
+    text = table(head, [*rows, total])
+    compared = [(layer["name"], name, value) for layer in found for name, value in layer["ratio"].items()]
+    slower = [f"{name} ({TITLES[which]}, {value:.2f}×)" for name, which, value in compared if value > 1]
+    if compared:
+        text += f"\n\nSlower than PyTorch: {', '.join(slower) if slower else 'no layer in any pass'}."
+    return text
+
+
+def rungs(results: dict[str, Any]) -> str:
+    """The ladder over all 3x3 convolutions together, and each layer's forward time and error by rung."""
+    found = ladder(results)
+    if not found:
+        return ""
+    rows = []
+    for name, title in RUNGS.items():
+        line = [title]
+        for which in PASSES:
+            timed = [layer for layer in found if which in layer["seconds"][name]]
+            seconds = sum(layer["seconds"][name][which] for layer in timed)
+            rate = sum(layer["flops"] for layer in timed) / seconds / 1e9 if timed else None
+            line += [number(seconds or None), number(rate)]
+        of_direct = [
+            layer["error"][name][which] / layer["error"]["direct"][which]
+            for layer in found for which in layer["error"][name]
+        ]  # fmt: skip
+        rows.append([*line, times(max(of_direct))])
+    head = ["rung"]
+    for which in PASSES:
+        head += [f"{TITLES[which]}, s", "GFLOP/s"]
+    whole = table([*head, "largest error / direct's"], rows)
+    rows = [
+        [layer["name"], *(number(layer["seconds"][name]["forward"] * 1e3) for name in LADDER),
+         *(f"{layer['error'][name]['forward']:.1e}" for name in ("direct", "winograd2", "winograd4"))]
+        for layer in found
+    ]  # fmt: skip
+    head = ["layer, forward", *(f"{name}, ms" for name in LADDER)]
+    return whole + "\n\n" + table([*head, "error direct", "winograd2", "winograd4"], rows)
+
+
+def growth(results: dict[str, Any]) -> str:
+    """Exponents of time and of direct arithmetic by pixels, batch and width."""
+    from network import unet_layers
+
+    names = {"size": "pixels (size²)", "base": "width (base)", "batch": "batch"}
+    rows = []
+    for axis, family in scaling(results).items():
+        x = [group[axis] ** (2 if axis == "size" else 1) for group in family]
+        flops = [sum(layer.flops for layer in unet_layers(g["size"], g["base"], g["batch"])) for g in family]
+        line = [names[axis], ", ".join(str(group[axis]) for group in family), number(slope(x, flops))]
+        for who in ("ours", *TORCH_FLOAT32[:2]):
+            y = [median(group, who, step) for group in family]
+            known = [value for value in y if value]
+            line.append(number(slope(x, known)) if len(known) == len(x) else "–")
+        rows.append(line)
+    rivals = [name.replace("torch", "PyTorch") for name in TORCH_FLOAT32[:2]]
+    head = ["step grows with", "at", "arithmetic", "ours", *rivals]
+    return table(head, rows) if rows else ""
+
+
+def peaks(results: dict[str, Any]) -> str:
+    """Peak memory of a training step beyond the imports."""
+    rows = []
+    for group in sorted(groups(results, "memory", "step"), key=lambda group: group["size"]):
+        rival = best(group, TORCH_FLOAT32[:2], memory)
+        value = ratio(group, "ours", TORCH_FLOAT32[:2], memory)
+        own = median(group, "ours", memory)
+        name = f"{group['size']} px, base {group['base']}, batch {group['batch']}"
+        rows.append([name, number(own, 4), number(rival and rival[1], 4), times(value)])
+    return table(["network", "ours, MiB", "PyTorch, MiB", "ratio"], rows) if rows else ""
+
+
+def engines(results: dict[str, Any]) -> str:
+    """One convolution in small engines."""
+    rows = []
+    for group in groups(results, "small-engines", "engine"):
+        for name in group["rounds"][0]:
+            row = good(group["rounds"][0], name)
+            if row is None:
+                rows.append([name, f"not measured: {group['rounds'][0][name]['failed']}", "", ""])
+                continue
+            both = median(group, name, lambda row: row["both_s"])
+            forward_s = median(group, name, forward)
+            own = median(group, "ours", lambda row: row["both_s"])
+            against = both / own if both and own else None
+            rows.append([row["engine"], *(number(s and s * 1e3) for s in (forward_s, both)), times(against)])
+    return table(["engine", "forward, ms", "forward + backward, ms", "of ours"], rows) if rows else ""
