@@ -606,7 +606,8 @@ def _own(gradient: Any, handed_out: set[int]) -> Tensor:
     handed_out.add(_memory(data))
     if isinstance(gradient, Tensor):
         return gradient * 1.0 if shared else gradient
-    return Tensor(data.copy() if shared else data)
+    # A freed gradient's id may come again, so a copy must not show: the memory order decides which kernel updates.
+    return Tensor(data.copy(order="K") if shared else data)
 
 
 def _memory(array: Array) -> int:
