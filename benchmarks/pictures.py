@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from results import (
     PASSES,
     TORCH_FLOAT32,
     best,
+    direct_flops,
     groups,
     ladder,
     layers,
@@ -26,24 +29,38 @@ OURS, TORCH, QUIET, INK = "#1f6fb2", "#e0702f", "#9aa4ad", "#2b2f33"
 MARKS = {"forward": "o", "input_grad": "s", "weight_grad": "^"}
 
 
+STYLE = {
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET, "axes.labelcolor": INK,
+    "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left",
+    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 8,
+}  # fmt: skip
+Draw = Callable[[dict[str, Any], Path], bool]
+
+
+def styled(draw: Draw) -> Draw:
+    """Draw in STYLE, which matplotlib looks up at every call."""
+
+    @functools.wraps(draw)
+    def wrapped(results: dict[str, Any], file: Path) -> bool:
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(results, file)
+
+    return wrapped
+
+
 def make_figure(width: float, height: float, rows: int = 1, columns: int = 1, **settings: Any) -> tuple[Any, Any]:
-    """A figure that needs no screen, and its axes: thin lines, a faint grid behind the data."""
-    from matplotlib import rc_context
+    """A figure that needs no screen, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style = {
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET, "axes.labelcolor": INK,
-        "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left",
-        "xtick.color": INK, "ytick.color": INK, "legend.frameon": False,
-    }  # fmt: skip
-    with rc_context(style):
-        figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, **settings)
-    return figure, axes
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **settings)
 
 
+@styled
 def layer_bars(results: dict[str, Any], file: Path) -> bool:
     """Milliseconds of each layer, ours beside PyTorch's better layout, one panel a pass; the ratio at the bars."""
     found = layers(results)
@@ -69,6 +86,7 @@ def layer_bars(results: dict[str, Any], file: Path) -> bool:
     return True
 
 
+@styled
 def roofline(results: dict[str, Any], file: Path) -> bool:
     """Effective GFLOP/s over FLOP per byte, layer by layer, under the roofs that were measured."""
     found, rates = [layer for layer in layers(results) if layer["flops"]], peak(results)
@@ -87,7 +105,7 @@ def roofline(results: dict[str, Any], file: Path) -> bool:
         axis.plot([low, corner, high], [low * rates["stream_gbs"], top, top], line, color=INK, lw=1.2)
         axis.text(high, top * 1.04, f"{label}, {top:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8, color=INK)
     streaming = f"streaming, {rates['stream_gbs']:.0f} GB/s"
-    axis.text(low * 1.15, low * rates["stream_gbs"] * 1.8, streaming, fontsize=8, color=INK)
+    axis.text(low * 1.15, low * rates["stream_gbs"] * 5, streaming, fontsize=8, color=INK)
     for who, colour, label in (("torch", TORCH, "PyTorch"), ("ours", OURS, "minitorch_unet")):
         for name in PASSES:
             timed = [(i, layer) for i, layer in zip(intensities, found, strict=True) if name in layer[who]]
@@ -99,11 +117,12 @@ def roofline(results: dict[str, Any], file: Path) -> bool:
     axis.set_xlabel("FLOP of direct arithmetic per byte of least traffic")
     axis.set_ylabel("FLOP of direct arithmetic / time, GFLOP/s")
     axis.grid(which="major", alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(loc="lower right")
     figure.savefig(file)
     return True
 
 
+@styled
 def ladder_bars(results: dict[str, Any], file: Path) -> bool:
     """One layer on each rung: effective GFLOP/s of the three passes; a second panel with the forward's error."""
     found = ladder(results)
@@ -118,7 +137,8 @@ def ladder_bars(results: dict[str, Any], file: Path) -> bool:
             if seconds:
                 rate = layer["flops"] / seconds / 1e9
                 left.barh(i + 0.26 * (j - 1), rate, 0.24, color=colours[name], label=TITLES[name] if i == 1 else None)
-                left.text(rate, i + 0.26 * (j - 1), f" {rate:.3g}", va="center", fontsize=7, color=INK)
+                text = f" {rate:.0f}" if rate >= 10 else f" {rate:.1f}"
+                left.text(rate, i + 0.26 * (j - 1), text, va="center", fontsize=7, color=INK)
     if rates := peak(results):
         left.axvline(rates["gflops"], color=INK, lw=1, ls="--")
         left.text(rates["gflops"], -0.62, " best matrix product", fontsize=7, color=INK, va="bottom")
@@ -126,30 +146,35 @@ def ladder_bars(results: dict[str, Any], file: Path) -> bool:
     left.set(xlabel="FLOP of direct arithmetic / time, GFLOP/s", ylim=(len(LADDER) - 0.5, -0.65))
     left.set_title(f"{layer['name']}: {layer['c']} → {layer['k']} channels, {layer['h']} → {layer['p']} pixels", pad=12)
     left.margins(x=0.1)
-    left.legend(fontsize=8, loc="upper right")
+    left.legend(loc="upper right")
     errors = [layer["error"][rung]["forward"] for rung in LADDER]
     right.plot(errors, range(len(LADDER)), "o", color=OURS)
     for i, error in enumerate(errors):
         right.text(error * 1.15, i, f" {error:.1e}", va="center", fontsize=7, color=INK)
     right.set(xscale="log", xlim=(min(errors) / 2, max(errors) * 4))
-    right.set_xlabel("rms error of forward / rms of the exact result")
+    right.set_xlabel("relative rms error, forward")
     for axis in (left, right):
         axis.grid(axis="x", alpha=0.3)
     figure.savefig(file)
     return True
 
 
+@styled
 def scaling_curves(results: dict[str, Any], file: Path) -> bool:
-    """Step time over pixels, width and batch on logarithmic axes, with the exponent of each fit."""
+    """Step time over size, width and batch on logarithmic axes, with the exponent of each fit.
+
+    Sizes are placed by the arithmetic they need, which grows faster than the input's pixels while the borders that
+    valid convolutions lose are a large part of the maps.
+    """
     from matplotlib.ticker import NullFormatter
 
     families = scaling(results)
     if not families:
         return False
     figure, axes = make_figure(3.7 * len(families), 3.5, 1, len(families), squeeze=False)
-    names = {"size": "pixels a side (spaced by area)", "base": "channels of the first block", "batch": "batch"}
+    names = {"size": "pixels a side, placed by arithmetic", "base": "channels of the first block", "batch": "batch"}
     for axis, (what, family) in zip(axes[0], families.items(), strict=True):
-        x = [group[what] ** (2 if what == "size" else 1) for group in family]
+        x = [direct_flops(group) if what == "size" else group[what] for group in family]
         curves = {"minitorch_unet": (OURS, [median(group, "ours", step) for group in family])}
         rivals = [best(group, TORCH_FLOAT32, step) for group in family]
         curves["PyTorch, best"] = (TORCH, [rival and rival[1] for rival in rivals])
@@ -163,12 +188,13 @@ def scaling_curves(results: dict[str, Any], file: Path) -> bool:
         fixed = {name: family[0][name] for name in ("size", "base", "batch") if name != what}
         axis.set_title(", ".join(f"{name} {value}" for name, value in fixed.items()))
         axis.grid(which="both", alpha=0.25)
-        axis.legend(fontsize=8, loc="upper left")
+        axis.legend(loc="upper left")
         axis.set_ylim(top=axis.get_ylim()[1] * 2)
     figure.savefig(file)
     return True
 
 
+@styled
 def memory_bars(results: dict[str, Any], file: Path) -> bool:
     """Peak memory of a step beyond the imports, by size."""
     family = sorted(groups(results, "memory", "step"), key=lambda group: group["size"])
@@ -187,6 +213,6 @@ def memory_bars(results: dict[str, Any], file: Path) -> bool:
     base = family[0]["base"]
     axis.set(ylabel="MiB beyond the imports", title=f"Peak memory of a training step, base {base}, batch 1, float32")
     axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8, loc="upper left")
+    axis.legend(loc="upper left")
     figure.savefig(file)
     return True

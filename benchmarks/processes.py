@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -14,11 +15,14 @@ NOT_HANDED_DOWN = ("OPENBLAS_CORETYPE",)
 
 
 class Failed(Exception):
-    """A command ended badly; the text says which and what it said, `reason` is its last line."""
+    """A command ended badly; the text says which, and what it said."""
 
     @property
     def reason(self) -> str:
-        return str(self).strip().splitlines()[-1]
+        """One line: the first of the last exception's message, else the last line."""
+        lines = str(self).strip().splitlines()
+        raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Warning)\b", line)]
+        return (raised or lines)[-1].strip()
 
 
 def run_json(

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from network import unet_layers
+
 TORCH_FLOAT32 = ("torch contiguous", "torch channels_last", "torch compiled")
 PASSES = ("forward", "input_grad", "weight_grad")
 LADDER = ("naive", "im2col", "direct", "winograd2", "winograd4")
@@ -105,7 +107,7 @@ def ladder(results: dict[str, Any]) -> list[dict[str, Any]]:
     for group in groups(results, "layers", "ladder"):
         rows = [row for r in group["rounds"] if (row := good(r, "ours"))]
         convolutions = [layer for layer in rows[-1]["layers"] if layer["kind"] == "conv3"]
-        return convolutions if set(LADDER) <= set(convolutions[0]["seconds"]) else []
+        return convolutions if {*LADDER, "auto"} <= set(convolutions[0]["seconds"]) else []
     return []
 
 
@@ -122,6 +124,11 @@ def scaling(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         if len(family) > 1:
             found[axis] = sorted(family, key=lambda group: group[axis])
     return found
+
+
+def direct_flops(group: dict[str, Any]) -> int:
+    """FLOPs of direct arithmetic in a forward pass of the group's network."""
+    return sum(layer.flops for layer in unet_layers(group["size"], group["base"], group["batch"]))
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -124,7 +124,7 @@ class Runner:
         elif group.kind == "step":
             command = [sys.executable, str(HERE / "step.py"), *work, *runs]
         else:
-            ladder = "naive,im2col,direct,winograd2,winograd4"
+            ladder = "auto,naive,im2col,direct,winograd2,winograd4"
             algorithms = ["--algorithms", "auto" if group.kind == "layers" else ladder]
             command = [sys.executable, str(HERE / "layers.py"), *work, *runs, *algorithms]
         return run_json(command, extra, given, LONGEST)

@@ -9,6 +9,7 @@ from results import (
     PASSES,
     TORCH_FLOAT32,
     best,
+    direct_flops,
     forward,
     good,
     groups,
@@ -23,8 +24,10 @@ from results import (
     step,
 )
 
-RUNGS = {"naive": "naive loops", "im2col": "im2col + matrix product (NumPy)", "direct": "direct, blocked in registers",
-         "winograd2": "Winograd F(2×2, 3×3)", "winograd4": "Winograd F(4×4, 3×3)"}  # fmt: skip
+RUNGS = {
+    "naive": "naive loops", "im2col": "im2col + matrix product (NumPy)", "direct": "direct, blocked in registers",
+    "winograd2": "Winograd F(2×2, 3×3)", "winograd4": "Winograd F(4×4, 3×3)", "auto": "automatic choice",
+}  # fmt: skip
 TITLES = {"forward": "forward", "input_grad": "input gradient", "weight_grad": "weight gradient"}
 
 
@@ -154,23 +157,22 @@ def rungs(results: dict[str, Any]) -> str:
 
 
 def growth(results: dict[str, Any]) -> str:
-    """Exponents of time and of direct arithmetic by pixels, batch and width."""
-    from network import unet_layers
-
-    names = {"size": "pixels (size²)", "base": "width (base)", "batch": "batch"}
+    """Exponents of power laws fitted to the step's time, and to the arithmetic, by pixels, width and batch."""
     rows = []
     for axis, family in scaling(results).items():
-        x = [group[axis] ** (2 if axis == "size" else 1) for group in family]
-        flops = [sum(layer.flops for layer in unet_layers(g["size"], g["base"], g["batch"])) for g in family]
-        line = [names[axis], ", ".join(str(group[axis]) for group in family), number(slope(x, flops))]
-        for who in ("ours", *TORCH_FLOAT32[:2]):
-            y = [median(group, who, step) for group in family]
-            known = [value for value in y if value]
-            line.append(number(slope(x, known)) if len(known) == len(x) else "–")
-        rows.append(line)
+        flops = [direct_flops(group) for group in family]
+        scales = {"batch": [("batch", [group["batch"] for group in family])],
+                  "base": [("width", [group["base"] for group in family])],
+                  "size": [("pixels of the input", [group["size"] ** 2 for group in family]),
+                           ("arithmetic at these sizes", flops)]}[axis]  # fmt: skip
+        for name, x in scales:
+            line = [name, ", ".join(str(group[axis]) for group in family), f"{slope(x, flops):.2f}"]
+            for who in ("ours", *TORCH_FLOAT32[:2]):
+                y = [value for group in family if (value := median(group, who, step))]
+                line.append(f"{slope(x, y):.2f}" if len(y) == len(x) else "–")
+            rows.append(line)
     rivals = [name.replace("torch", "PyTorch") for name in TORCH_FLOAT32[:2]]
-    head = ["step grows with", "at", "arithmetic", "ours", *rivals]
-    return table(head, rows) if rows else ""
+    return table(["exponent by", "at", "arithmetic", "ours", *rivals], rows) if rows else ""
 
 
 def peaks(results: dict[str, Any]) -> str:
@@ -199,4 +201,4 @@ def engines(results: dict[str, Any]) -> str:
             own = median(group, "ours", lambda row: row["both_s"])
             against = both / own if both and own else None
             rows.append([row["engine"], *(number(s and s * 1e3) for s in (forward_s, both)), times(against)])
-    return table(["engine", "forward, ms", "forward + backward, ms", "of ours"], rows) if rows else ""
+    return table(["engine", "forward, ms", "forward + backward, ms", "ratio to ours"], rows) if rows else ""

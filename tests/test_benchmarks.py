@@ -54,7 +54,8 @@ def sample(module: Any, size: int, base: int, quick: bool = False) -> dict[str, 
     error = {"naive": 3e-7, "im2col": 2e-7, "direct": 2e-7, "winograd2": 4e-7, "winograd4": 1e-6, "auto": 1e-6}
 
     def passes(layer: Any, name: str) -> dict[str, float]:
-        names = ["forward"] + ["input_grad"] * (not layer.first) + ["weight_grad"] * (layer.kind != "pool" and name != "naive")
+        weighted = layer.kind != "pool" and name != "naive"
+        names = ["forward"] + ["input_grad"] * (not layer.first) + ["weight_grad"] * weighted
         return {n: near(layer.flops / speed[name] + layer.bytes / 8e10) for n in names}
 
     def row(group: Any, contender: str) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def sample(module: Any, size: int, base: int, quick: bool = False) -> dict[str, 
         if contender == "torch":
             rows = [{layout: passes(layer, "torch") for layout in ("contiguous", "last")} for layer in layers]
             return {"engine": "torch 0", "layers": [{"seconds": seconds} for seconds in rows]}
-        rungs = ["auto"] if group.kind == "layers" else list(error)[:-1]
+        rungs = ["auto"] if group.kind == "layers" else list(error)
         records = []
         for layer in layers:
             names = rungs if layer.kind == "conv3" else rungs[:1]
