@@ -125,6 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine_options(evaluate)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
+    gradcheck.add_argument("--quiet", action="store_true", help="no progress bar")
     gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
@@ -239,8 +240,11 @@ def run_train(options: argparse.Namespace) -> int:
             )
         source = {"data": str(options.data), **{name: getattr(options, name) for name in SOURCE}}
         config, remarks = config_from(changed), []
-    opening = {name: value for name, value in source.items() if name not in ("data", "validation")}
+    opening = {name: source[name] for name in SOURCE if name != "validation"}
     dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
+    count = source.setdefault("images", len(dataset))
+    if count != len(dataset):
+        raise ValueError(f"{source['data']}: the run was begun with {count} images to train on, now it has {len(dataset)}")
     if not options.resume:
         run = start(config, dataset, source, options.device)
         lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")
@@ -293,7 +297,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """`minitorch-unet evaluate`."""
-    from .data import open_dataset, split_dataset
+    from .data import open_dataset, select
     from .evaluate import evaluate, format_scores
     from .files import atomic_write
     from .plots import matplotlib_missing, panel
@@ -308,7 +312,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     channels = options.channels or network.config["in_channels"]
     dataset = open_dataset(options.data, options.layout, options.foreground, channels, options.labels)
     if options.only:
-        _, dataset = split_dataset(dataset, options.only)
+        dataset = select(dataset, options.only)
     with Progress(options.quiet) as progress:
         scores = evaluate(network, dataset, progress.count)
     print("\n".join(dataset.describe()))
@@ -326,7 +330,8 @@ def run_gradcheck(options: argparse.Namespace) -> int:
     """`minitorch-unet gradcheck`."""
     from .gradcheck_table import format_table, run_table
 
-    rows = run_table(options.filter)
+    with Progress(options.quiet) as progress:
+        rows = run_table(options.filter, lambda row: progress.step(row.name))
     print(format_table(rows))
     return 0 if all(row.passed for row in rows) else 1
 
@@ -379,6 +384,11 @@ class Progress:
         """So many of so many done."""
         self.bar.total, self.bar.n = total, done
         self.bar.refresh()
+
+    def step(self, name: str) -> None:
+        """One more of unknown many done."""
+        self.bar.set_postfix_str(name)
+        self.bar.update()
 
     def write(self, text: str) -> None:
         """A line above the bar."""

@@ -24,7 +24,7 @@ class TrainConfig:
     base: int = setting(64, "channels of the first block; 64 is the paper's network, 16 trains on a laptop", least=1)
     depth: int = setting(4, "number of poolings", least=1)
     padding: str = setting("valid", "convolutions without or with a zero border", ("valid", "same"))
-    up: str = setting("transpose", "2x2 up-convolution, or nearest doubling + convolution", ("transpose", "nearest"))
+    up: str = setting("transpose", "2x2 up-convolution, or (padding same) nearest doubling", ("transpose", "nearest"))
     norm: str = setting("none", "normalisation after each convolution", ("none", "batch", "group", "instance"))
     dropout: float = setting(0.0, "dropout probability at the end of the contracting path", least=0)
 
@@ -61,6 +61,8 @@ class TrainConfig:
                 raise ValueError(f"{field.name} is {value!r}; legal are {', '.join(choices)}")
             if least is not None and not least <= value < float("inf"):
                 raise ValueError(f"{field.name} is {value}; it must be a finite number of at least {least}")
+        if self.up == "nearest" and self.padding == "valid":
+            raise ValueError("up is 'nearest', which needs padding 'same': its convolution pads with zeros")
         if self.dropout >= 1:
             raise ValueError(f"dropout is {self.dropout}; it must be below 1")
 

@@ -114,6 +114,7 @@ def predict_files(
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise ValueError(f"predict: two images are called {twice!r}, their results would overwrite each other")
+    written: set[Path] = set()
     for path in paths:
         pages = read_pages(path)
         for number, page in enumerate(pages):
@@ -125,5 +126,9 @@ def predict_files(
             for k in range(1, classes):
                 pictures[f"{name}_probability" + (f"_{k}" if classes > 2 else "")] = np.rint(255 * probability[k])
             for title, picture in pictures.items():
-                write_image(output / f"{title}{suffix}", picture.astype(np.uint8))
-                yield output / f"{title}{suffix}"
+                target = output / f"{title}{suffix}"
+                if target in written:
+                    raise ValueError(f"predict: {path} would overwrite {target}, written for another image just now")
+                write_image(target, picture.astype(np.uint8))
+                written.add(target)
+                yield target

@@ -554,6 +554,8 @@ def _walk(
             as_tensor = _own(gradient, handed_out)
             if on_gradient is None or not on_gradient(leaf, as_tensor):
                 leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
+            else:  # the gradient may now be released, and its number belong to another array
+                handed_out.discard(_memory(as_tensor.data))
         elif key in wanted:
             results[key] = gradient
 

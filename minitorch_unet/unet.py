@@ -177,8 +177,8 @@ class UNet(nn.Module):
 
     in_channels, num_classes: of the image and of the scores. base: channels of the first block, doubled at each of
     `depth` poolings. padding: "valid" (paper) or "same". up: "transpose" (2x2 up-convolution, paper) or "nearest"
-    (nearest-neighbour doubling, then a 2x2 convolution). norm: "none" (paper), "batch", "group" or "instance".
-    dropout: probability on the last maps of the two deepest blocks of the contracting path, in training.
+    (nearest-neighbour doubling, then a zero-padded 2x2 convolution; with "same" only). norm: "none" (paper), "batch",
+    "group" or "instance". dropout: probability on the last maps of the two deepest blocks of the contracting path, in training.
     recompute: save memory in training by computing the first convolution of each block twice (without normalisation).
     up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs, see `phseg_v5`.
     forward: (N, in_channels, H, W) -> scores (N, num_classes, P, Q); see `sizes` for which sizes are legal.
@@ -200,6 +200,11 @@ class UNet(nn.Module):
         for name, text, legal in (("padding", padding, PADDINGS), ("up", up, UPS), ("norm", norm, NORMS)):
             if text not in legal:
                 raise ValueError(f"UNet: {name} is {text!r}; legal are {', '.join(map(repr, legal))}")
+        if up == "nearest" and padding == "valid":
+            raise ValueError(
+                "UNet: up='nearest' needs padding='same': its 2x2 convolution pads with zeros, and a valid network "
+                "reads nothing but the image"
+            )
         if not 0 <= dropout < 1:
             raise ValueError(f"UNet: dropout is {dropout}; it must be at least 0 and below 1")
         self.config: dict[str, Any] = {

@@ -164,6 +164,7 @@ def test_forward_refuses_illegal_sizes_and_channels() -> None:
         ({"depth": 1.5}, "depth is 1.5"),
         ({"num_classes": "2"}, "num_classes is '2'"),
         ({"padding": "full"}, "padding is 'full'; legal are 'valid', 'same'"),
+        ({"up": "nearest"}, "up='nearest' needs padding='same'"),
         ({"up": "bilinear"}, "up is 'bilinear'; legal are 'transpose', 'nearest'"),
         ({"norm": "layer"}, "norm is 'layer'; legal are 'none', 'batch', 'group', 'instance'"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
@@ -230,6 +231,8 @@ def small_input(network: UNet, size: int = 0, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("up", ["transpose", "nearest"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_every_variant_computes_and_trains_every_parameter(norm, up, padding) -> None:
+    if (up, padding) == ("nearest", "valid"):
+        pytest.skip("refused, see the errors above")
     manual_seed(0)
     network = UNet(3, 4, base=4, depth=2, norm=norm, up=up, padding=padding, dropout=0.3)
     x = small_input(network)

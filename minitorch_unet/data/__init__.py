@@ -2,7 +2,7 @@
 
 from minitorch_unet.data.augment import augment
 from minitorch_unet.data.check import check_dataset
-from minitorch_unet.data.dataset import Dataset, Sample, normalise, open_dataset, split_dataset
+from minitorch_unet.data.dataset import Dataset, Sample, normalise, open_dataset, select, split_dataset
 from minitorch_unet.data.images import read_image, read_stack, write_image
 from minitorch_unet.data.synthetic import SyntheticCells, touching_cells
 from minitorch_unet.data.tiles import extract, predict_tiled, reflect_index, tile_origins
@@ -23,6 +23,7 @@ __all__ = [
     "read_image",
     "read_stack",
     "reflect_index",
+    "select",
     "separate_touching",
     "split_dataset",
     "tile_origins",

@@ -178,6 +178,17 @@ def split_dataset(dataset: Dataset, validation: str | float) -> tuple[Dataset, D
     return dataset.subset(rest), dataset.subset(sorted(chosen))
 
 
+def select(dataset: Dataset, items: str) -> Dataset:
+    """The samples listed by index, range of indices ("20-23") or name, with commas, in natural order.
+
+    Raises `ValueError` for an unknown item or an empty list.
+    """
+    chosen = _listed(dataset, items)
+    if not chosen:
+        raise ValueError(f"select: {items!r} names no sample")
+    return dataset.subset(sorted(chosen))
+
+
 def normalise(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
     """Scale every channel of an image (C, H, W) so that its percentiles `low`, `high` become 0, 1; float32.
 
@@ -259,6 +270,6 @@ def _listed(dataset: Dataset, text: str) -> set[int]:
             chosen.add(names[item])
         else:
             raise ValueError(
-                f"split_dataset: {item!r} is neither a name nor a range of indices 0-{len(dataset) - 1}"
+                f"{dataset.source}: {item!r} is neither a name nor a range of indices 0-{len(dataset) - 1}"
             )
     return chosen
