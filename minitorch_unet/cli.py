@@ -244,7 +244,7 @@ def run_train(options: argparse.Namespace) -> int:
     dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
     count = source.setdefault("images", len(dataset))
     if count != len(dataset):
-        raise ValueError(f"{source['data']}: the run was begun with {count} images to train on, now it has {len(dataset)}")
+        raise ValueError(f"{source['data']}: the run was begun with {count} images, now it has {len(dataset)}")
     if not options.resume:
         run = start(config, dataset, source, options.device)
         lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")

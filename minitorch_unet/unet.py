@@ -178,7 +178,8 @@ class UNet(nn.Module):
     in_channels, num_classes: of the image and of the scores. base: channels of the first block, doubled at each of
     `depth` poolings. padding: "valid" (paper) or "same". up: "transpose" (2x2 up-convolution, paper) or "nearest"
     (nearest-neighbour doubling, then a zero-padded 2x2 convolution; with "same" only). norm: "none" (paper), "batch",
-    "group" or "instance". dropout: probability on the last maps of the two deepest blocks of the contracting path, in training.
+    "group" or "instance". dropout: probability on the last maps of the two deepest blocks of the contracting path, in
+    training.
     recompute: save memory in training by computing the first convolution of each block twice (without normalisation).
     up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs, see `phseg_v5`.
     forward: (N, in_channels, H, W) -> scores (N, num_classes, P, Q); see `sizes` for which sizes are legal.
