@@ -146,7 +146,7 @@ def ladder_bars(results: dict[str, Any], file: Path) -> bool:
     left.set(xlabel="FLOP of direct arithmetic / time, GFLOP/s", ylim=(len(LADDER) - 0.5, -0.65))
     left.set_title(f"{layer['name']}: {layer['c']} → {layer['k']} channels, {layer['h']} → {layer['p']} pixels", pad=12)
     left.margins(x=0.1)
-    left.legend(loc="upper right")
+    left.legend(loc="upper right", frameon=True, facecolor="white", edgecolor="white")  # hides the line behind it
     errors = [layer["error"][rung]["forward"] for rung in LADDER]
     right.plot(errors, range(len(LADDER)), "o", color=OURS)
     for i, error in enumerate(errors):

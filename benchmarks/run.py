@@ -130,14 +130,14 @@ class Runner:
         return run_json(command, extra, given, LONGEST)
 
     def _small_engine(self, group: Group, engine: str) -> dict[str, Any]:
-        problem = Failed("no --engines-python given")
+        reasons = [] if self.engine_pythons else ["no --engines-python given"]
         for python in self.engine_pythons:  # they do not all work with the same NumPy
             try:
                 command = [python, str(HERE / "small_engines.py"), engine, "--runs", str(group.runs)]
                 return run_json(command, seconds=LONGEST)
             except Failed as error:
-                problem = error
-        raise problem
+                reasons.append(error.reason)
+        raise Failed("; ".join(dict.fromkeys(reasons)))
 
 
 def machine(torch_python: str | None) -> dict[str, Any]:
