@@ -22,17 +22,17 @@ static void pack_weights(const float* weight, int64_t taps, int64_t channels, in
 }
 
 // turned (taps, K, C) = weight (taps, C, K) with the taps in reverse order and each matrix transposed: what the input
-// gradient convolves with. Taps first .. last-1 of `turned`, in squares that stay in the inner cache.
+// gradient convolves with. Taps first .. last-1 of `turned`, in small rectangles: their rows often lie a power of two
+// apart, in the same few sets of the inner cache, which holds eight such lines.
 static void turn_weights(const float* weight, int64_t taps, int64_t channels, int64_t filters, int64_t first, int64_t last,
                          float* turned) {
-  constexpr int64_t SIDE = 32;
   for (int64_t tap = first; tap < last; tap++) {
     const float* in = weight + (taps - 1 - tap) * channels * filters;
     float* out = turned + tap * channels * filters;
-    for (int64_t c0 = 0; c0 < channels; c0 += SIDE)
-      for (int64_t k0 = 0; k0 < filters; k0 += SIDE)
-        for (int64_t k = k0; k < least(k0 + SIDE, filters); k++)
-          for (int64_t c = c0; c < least(c0 + SIDE, channels); c++) out[k * channels + c] = in[c * filters + k];
+    for (int64_t c0 = 0; c0 < channels; c0 += 8)
+      for (int64_t k0 = 0; k0 < filters; k0 += 16)
+        for (int64_t k = k0; k < least(k0 + 16, filters); k++)
+          for (int64_t c = c0; c < least(c0 + 8, channels); c++) out[k * channels + c] = in[c * filters + k];
   }
 }
 

@@ -126,6 +126,11 @@ struct Tiles {
   }
 };
 
+// Floats between the tiles of V, and between its T * T matrices of `rows` tiles. Distances of many kilobytes that are a
+// multiple of 2 KB would put all T * T of them into the same few sets of the inner cache; a cache line more spreads them.
+static inline int64_t pitch(int64_t channels) { return channels % 512 ? channels : channels + 16; }
+static inline int64_t lead(int64_t rows, int64_t channels) { return rows * pitch(channels) + 16; }
+
 // The T x T pixels at (top, left) of one image of `maps`, channels c .. c+n-1; zeros outside the h x w image.
 template <int T>
 static inline void load_tile(const Maps& maps, int64_t image, int64_t top, int64_t left, int64_t h, int64_t w, int64_t c,
@@ -145,16 +150,16 @@ static inline void load_tile(const Maps& maps, int64_t image, int64_t top, int64
     }
 }
 
-// V[xi][tile - first][c] = B^T d B for tiles first .. last-1; `lead` = floats between xi.
+// V[xi][tile - first][c] = B^T d B for tiles first .. last-1; `step` floats between xi, pitch(C) between tiles.
 template <int M>
-static void transform_input(const Conv& conv, int64_t first, int64_t last, float* v, int64_t lead) {
+static void transform_input(const Conv& conv, int64_t first, int64_t last, float* v, int64_t step) {
   constexpr int T = Tiles<M>::T;
   Tiles<M> tiles(conv);
   int64_t channels = conv.x[0].channels + conv.x[1].channels;
   for (int64_t tile = first; tile < last; tile++) {
     int64_t image, top, left;
     tiles.place(tile, image, top, left);
-    float* out = v + (tile - first) * channels;
+    float* out = v + (tile - first) * pitch(channels);
     for (int source = 0; source < 2; source++) {
       const Maps& maps = conv.x[source];
       by_vectors(maps.channels, [&](int64_t c, int n) {
@@ -163,32 +168,32 @@ static void transform_input(const Conv& conv, int64_t first, int64_t last, float
         for (int j = 0; j < T; j++) Winograd<M>::input(d + j, T, u + j, T);
         for (int i = 0; i < T; i++) Winograd<M>::input(u + i * T, 1, d + i * T, 1);
         for (int xi = 0; xi < T * T; xi++)
-          store_first(out + xi * lead + c, d[xi], n);
+          store_first(out + xi * step + c, d[xi], n);
       });
       out += maps.channels;
     }
   }
 }
 
-// y tiles first .. last-1, channels k .. k+count-1, from M[xi][tile - first][column], rows `pitch` apart; bias and ReLU.
+// y tiles first .. last-1 of one panel of filters from M[xi][tile - first][NR], `step` floats between xi; bias and ReLU.
 template <int M>
-static void transform_output(const Conv& conv, int64_t first, int64_t last, int64_t k0, int64_t count, const float* m,
-                             int64_t lead, int64_t pitch) {
+static void transform_output(const Conv& conv, int64_t first, int64_t last, int64_t panel, const float* m, int64_t step) {
   constexpr int T = Tiles<M>::T;
   Tiles<M> tiles(conv);
+  int64_t filters = least(NR, conv.y.channels - panel * NR);
   for (int64_t tile = first; tile < last; tile++) {
     int64_t image, top, left;
     tiles.place(tile, image, top, left);
     int64_t rows = least(M, conv.p - top), columns = least(M, conv.q - left);
-    by_vectors(count, [&](int64_t k, int n) {
-      const float* in = m + (tile - first) * pitch + k;
+    by_vectors(filters, [&](int64_t k, int n) {
+      const float* in = m + (tile - first) * NR + k;
       Vec d[T * T], half[M * T], y[M * M];
-      for (int xi = 0; xi < T * T; xi++) d[xi] = load(in + xi * lead);
+      for (int xi = 0; xi < T * T; xi++) d[xi] = load(in + xi * step);
       for (int j = 0; j < T; j++) Winograd<M>::output(d + j, T, half + j, T);
       for (int i = 0; i < M; i++) Winograd<M>::output(half + i * T, 1, y + i * M, 1);
       Vec bias{};
-      if (conv.bias) bias = load_first(conv.bias + k0 + k, n);
-      float* out = conv.y.data + image * conv.y.image + top * conv.y.row + left * conv.y.pixel + k0 + k;
+      if (conv.bias) bias = load_first(conv.bias + panel * NR + k, n);
+      float* out = conv.y.data + image * conv.y.image + top * conv.y.row + left * conv.y.pixel + panel * NR + k;
       for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {
           Vec value = y[i * M + j] + bias;
@@ -202,7 +207,7 @@ static void transform_output(const Conv& conv, int64_t first, int64_t last, int6
 // One panel of U: u[xi][c - c0][column] = G g G^T for filters panel*NR .. and channels c0 .. c1-1, zeros beyond K.
 template <int M>
 static void transform_weight(const float* weight, int64_t channels, int64_t filters, int64_t panel, int64_t c0, int64_t c1,
-                             float* u, int64_t lead) {
+                             float* u, int64_t step) {
   constexpr int T = Tiles<M>::T;
   for (int64_t c = c0; c < c1; c++)
     for (int part = 0; part < 2; part++) {
@@ -212,7 +217,7 @@ static void transform_weight(const float* weight, int64_t channels, int64_t filt
       for (int tap = 0; tap < 9; tap++) g[tap] = load_first(weight + (tap * channels + c) * filters + k, n);
       for (int s = 0; s < 3; s++) Winograd<M>::weight(g + s, 3, half + s, 3);
       for (int i = 0; i < T; i++) Winograd<M>::weight(half + i * 3, 1, out + i * T, 1);
-      for (int xi = 0; xi < T * T; xi++) store(u + xi * lead + (c - c0) * NR + part * VL, out[xi]);
+      for (int xi = 0; xi < T * T; xi++) store(u + xi * step + (c - c0) * NR + part * VL, out[xi]);
     }
 }
 
@@ -226,68 +231,70 @@ static void winograd_weights(const Conv* conv, int64_t first, int64_t last, floa
     transform_weight<M>(conv->weight, channels, conv->y.channels, panel, 0, channels, u + panel * Tiles<M>::XI * size, size);
 }
 
-// Many tiles, weights that fit into the outer cache: tiles first .. last-1 in blocks of `block`, all filters of each.
-// scratch: XI * block * (C + panels * NR) floats.
+// Many tiles, weights that fit into the outer cache: tiles first .. last-1 in blocks of `block`, of each block one panel of
+// filters after another. scratch: XI * (lead(block, C) + lead(block, NR)) floats.
 template <int M>
 static void winograd_by_tiles(const Conv* conv, const float* u, int64_t first, int64_t last, int64_t block, float* scratch) {
   constexpr int XI = Tiles<M>::XI;
-  int64_t channels = conv->x[0].channels + conv->x[1].channels, pitch = panels(conv->y.channels) * NR;
-  float *v = scratch, *m = scratch + XI * block * channels;
+  int64_t channels = conv->x[0].channels + conv->x[1].channels;
+  int64_t v_step = lead(block, channels), m_step = lead(block, NR);
+  float *v = scratch, *m = scratch + XI * v_step;
   for (int64_t tile = first; tile < last; tile += block) {
     int64_t count = least(block, last - tile);
-    transform_input<M>(*conv, tile, tile + count, v, block * channels);
-    for (int xi = 0; xi < XI; xi++)
-      for (int64_t panel = 0; panel < panels(conv->y.channels); panel++) {
-        const float* a = v + xi * block * channels;
-        const float* b = u + (panel * XI + xi) * channels * NR;
-        float* o = m + xi * block * pitch + panel * NR;
+    transform_input<M>(*conv, tile, tile + count, v, v_step);
+    for (int64_t panel = 0; panel < panels(conv->y.channels); panel++) {
+      for (int xi = 0; xi < XI; xi++) {
+        const float *a = v + xi * v_step, *b = u + (panel * XI + xi) * channels * NR;
+        float* o = m + xi * m_step;
         by_rows(count, [&]<int R>(int64_t row) {
-          multiply<R>(a + row * channels, channels, b, channels, o + row * pitch, pitch, false);
+          multiply<R>(a + row * pitch(channels), pitch(channels), b, channels, o + row * NR, NR, false);
         });
       }
-    transform_output<M>(*conv, tile, tile + count, 0, conv->y.channels, m, block * pitch, pitch);
+      transform_output<M>(*conv, tile, tile + count, panel, m, m_step);
+    }
   }
 }
 
-// Transformed input of tiles first .. last-1 into the shared v[xi][tile][c] of all `total` tiles of a group at `start`.
+// Transformed input of tiles first .. last-1 into the shared v[xi][tile][c] of all `total` tiles of a group at `start`:
+// XI * lead(total, C) floats.
 template <int M>
 static void winograd_inputs(const Conv* conv, int64_t start, int64_t total, int64_t first, int64_t last, float* v) {
   int64_t channels = conv->x[0].channels + conv->x[1].channels;
-  transform_input<M>(*conv, first, last, v + (first - start) * channels, total * channels);
+  transform_input<M>(*conv, first, last, v + (first - start) * pitch(channels), lead(total, channels));
 }
 
 // Few tiles, large weights: for each panel of filters the weights are transformed a block of channels at a time, right
 // before their product with the shared v of the tiles start .. start+total-1.
-// scratch: XI * NR * (channel block + total) floats.
+// scratch: XI * (channel block * NR + lead(total, NR)) floats.
 template <int M>
 static void winograd_by_filters(const Conv* conv, const float* v, int64_t start, int64_t total, int64_t first, int64_t last,
                                 int64_t channel_block, float* scratch) {
   constexpr int XI = Tiles<M>::XI;
   int64_t channels = conv->x[0].channels + conv->x[1].channels, filters = conv->y.channels;
+  int64_t v_step = lead(total, channels), m_step = lead(total, NR);
   float *u = scratch, *m = scratch + XI * channel_block * NR;
   for (int64_t panel = first; panel < last; panel++) {
     for (int64_t c = 0; c < channels; c += channel_block) {
       int64_t n = least(channel_block, channels - c);
       transform_weight<M>(conv->weight, channels, filters, panel, c, c + n, u, channel_block * NR);
       for (int xi = 0; xi < XI; xi++) {
-        const float *a = v + xi * total * channels + c, *b = u + xi * channel_block * NR;
-        float* o = m + xi * total * NR;
+        const float *a = v + xi * v_step + c, *b = u + xi * channel_block * NR;
+        float* o = m + xi * m_step;
         by_rows(total, [&]<int R>(int64_t row) {
-          multiply<R>(a + row * channels, channels, b, n, o + row * NR, NR, c > 0);
+          multiply<R>(a + row * pitch(channels), pitch(channels), b, n, o + row * NR, NR, c > 0);
         });
       }
     }
-    int64_t k = panel * NR;
-    transform_output<M>(*conv, start, start + total, k, least(NR, filters - k), m, total * NR, NR);
+    transform_output<M>(*conv, start, start + total, panel, m, m_step);
   }
 }
 
 // --------------------------------------------------------------------------------------------------- weight gradient
 // Here conv.y holds the gradient of the output, read; its tiles are transformed like 4x4 filters.
 
-// Y[panel][xi][tile - first][NR] = G' g G'^T of tiles first .. last-1; zeros beyond K. `lead`: floats between xi.
+// Y[panel][xi][tile - first][NR] = G' g G'^T of tiles first .. last-1; zeros beyond K. `step`: floats between xi.
 template <int M>
-static void transform_gradient(const Conv& conv, int64_t panel, int64_t first, int64_t last, float* out, int64_t lead) {
+static void transform_gradient(const Conv& conv, int64_t panel, int64_t first, int64_t last, float* out, int64_t step) {
   constexpr int T = Tiles<M>::T;
   Tiles<M> tiles(conv);
   for (int64_t tile = first; tile < last; tile++) {
@@ -300,27 +307,30 @@ static void transform_gradient(const Conv& conv, int64_t panel, int64_t first, i
       load_tile<M>(conv.y, image, top, left, conv.p, conv.q, k, n, g);
       for (int j = 0; j < M; j++) Winograd<M>::gradient(g + j, M, half + j, M);
       for (int i = 0; i < T; i++) Winograd<M>::gradient(half + i * M, 1, u + i * T, 1);
-      for (int xi = 0; xi < T * T; xi++) store(out + xi * lead + (tile - first) * NR + part * VL, u[xi]);
+      for (int xi = 0; xi < T * T; xi++) store(out + xi * step + (tile - first) * NR + part * VL, u[xi]);
     }
   }
 }
 
-// sum[panel][xi][c][NR] += V^T Y over tiles first .. last-1, in blocks. scratch: XI * block * (C + NR) floats.
+// sum[panel][xi][c][NR] += V^T Y over tiles first .. last-1, in blocks. scratch: XI * (lead(block, C) + lead(block, NR)).
 template <int M>
 static void winograd_gradient_by_tiles(const Conv* conv, int64_t first, int64_t last, int64_t block, float* sum,
                                        float* scratch) {
   constexpr int XI = Tiles<M>::XI;
   int64_t channels = conv->x[0].channels + conv->x[1].channels;
-  float *v = scratch, *g = scratch + XI * block * channels;
+  int64_t v_step = lead(block, channels), g_step = lead(block, NR);
+  float *v = scratch, *g = scratch + XI * v_step;
   for (int64_t tile = first; tile < last; tile += block) {
     int64_t count = least(block, last - tile);
-    transform_input<M>(*conv, tile, tile + count, v, block * channels);
+    transform_input<M>(*conv, tile, tile + count, v, v_step);
     for (int64_t panel = 0; panel < panels(conv->y.channels); panel++) {
-      transform_gradient<M>(*conv, panel, tile, tile + count, g, block * NR);
+      transform_gradient<M>(*conv, panel, tile, tile + count, g, g_step);
       for (int xi = 0; xi < XI; xi++) {
-        const float *a = v + xi * block * channels, *b = g + xi * block * NR;
+        const float *a = v + xi * v_step, *b = g + xi * g_step;
         float* o = sum + (panel * XI + xi) * channels * NR;
-        by_rows(channels, [&]<int R>(int64_t c) { multiply_transposed<R>(a + c, channels, b, count, o + c * NR, NR); });
+        by_rows(channels, [&]<int R>(int64_t c) {
+          multiply_transposed<R>(a + c, pitch(channels), b, count, o + c * NR, NR);
+        });
       }
     }
   }
@@ -328,7 +338,7 @@ static void winograd_gradient_by_tiles(const Conv* conv, int64_t first, int64_t 
 
 // The same for panels first .. last-1 only, of which sum holds nothing but those, from the shared v of tiles
 // start .. start+total-1, in blocks of tiles.
-// scratch: XI * block * NR floats.
+// scratch: XI * lead(block, NR) floats.
 template <int M>
 static void winograd_gradient_by_filters(const Conv* conv, const float* v, int64_t start, int64_t total, int64_t first,
                                          int64_t last, int64_t block, float* sum, float* scratch) {
@@ -337,11 +347,14 @@ static void winograd_gradient_by_filters(const Conv* conv, const float* v, int64
   for (int64_t panel = first; panel < last; panel++)
     for (int64_t tile = 0; tile < total; tile += block) {
       int64_t count = least(block, total - tile);
-      transform_gradient<M>(*conv, panel, start + tile, start + tile + count, scratch, block * NR);
+      transform_gradient<M>(*conv, panel, start + tile, start + tile + count, scratch, lead(block, NR));
       for (int xi = 0; xi < XI; xi++) {
-        const float *a = v + (xi * total + tile) * channels, *b = scratch + xi * block * NR;
+        const float* a = v + xi * lead(total, channels) + tile * pitch(channels);
+        const float* b = scratch + xi * lead(block, NR);
         float* o = sum + ((panel - first) * XI + xi) * channels * NR;
-        by_rows(channels, [&]<int R>(int64_t c) { multiply_transposed<R>(a + c, channels, b, count, o + c * NR, NR); });
+        by_rows(channels, [&]<int R>(int64_t c) {
+          multiply_transposed<R>(a + c, pitch(channels), b, count, o + c * NR, NR);
+        });
       }
     }
 }

@@ -16,12 +16,13 @@ import numpy as np
 
 from .compiled import Conv, Maps, Window, function, scratch
 from .reference import Array, Kernels, Pair
-from .threads import run_parallel
+from .threads import run_parallel as run_on_threads
 
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 
 PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
-TILE_BYTES = 400_000  # transformed input and products of a block of tiles, to stay in the second-level cache
+TILE_BLOCK = 48  # tiles transformed and multiplied at a time, a multiple of the register tiles' rows
+TILE_BYTES = 2_000_000  # transformed input of such a block at most: it is read once for each panel of filters
 LARGE_WEIGHT = 12_000_000  # bytes of transformed weights from which on they are better transformed block by block
 SHARED_BYTES = 20_000_000  # transformed input of a group of tiles shared by all threads, to stay in the outer cache
 SUM_BYTES = 24_000_000  # for all partial weight gradients together
@@ -31,6 +32,11 @@ def cuts(n: int, pieces: int = PIECES) -> list[Pair]:
     """0..n as at most `pieces` ranges (first, last), evenly."""
     pieces = max(1, min(n, pieces))
     return [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
+
+
+def lead(rows: int, channels: int) -> int:
+    """Floats from one of V's matrices to the next, as `lead` in kernels/cpu/winograd.h."""
+    return rows * (channels if channels % 512 else channels + 16) + 16
 
 
 def usable(*arrays: Array | None) -> bool:
@@ -55,6 +61,9 @@ def maps(x: Array) -> Maps:
 def taps_first(weight: Array) -> Array:
     """(K, C, R, S) as a contiguous (R, S, C, K) array: a view of parameters, which lie so."""
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+
+
+run_parallel = functools.partial(run_on_threads, blas=False)  # the kernels make no calls to the BLAS library
 
 
 class Group(NamedTuple):
@@ -188,18 +197,16 @@ class CpuKernels(Kernels):
             u = scratch("weights", size)
             work = function(f"winograd{m}_weights")
             run_parallel(lambda part: work(conv, *part, u), cuts(panels))
-            block = max(2, TILE_BYTES // (4 * xi * (c + panels * self.panel)) // 6) * 6
+            block = max(12, min(TILE_BLOCK, TILE_BYTES // (4 * xi * c) // 12 * 12))
+            rest = xi * (lead(block, c) + lead(block, self.panel))
             whole = function(f"winograd{m}_by_tiles")
-            run_parallel(
-                lambda part: whole(conv, u, *part, block, scratch("tiles", xi * block * (c + panels * self.panel))),
-                cuts(tiles),
-            )
+            run_parallel(lambda part: whole(conv, u, *part, block, scratch("tiles", rest)), cuts(tiles))
         else:
             block = 96
             each = function(f"winograd{m}_by_filters")
 
             def filters(group: Group, part: Pair) -> None:
-                rest = scratch("tiles", xi * self.panel * (block + group.size))
+                rest = scratch("tiles", xi * (self.panel * block + lead(group.size, self.panel)))
                 each(conv, group.v, group.first, group.size, *part, block, rest)
 
             self._by_groups(filters, conv, m, c, tiles, panels)
@@ -216,7 +223,7 @@ class CpuKernels(Kernels):
             inputs(conv, group.first, group.size, *part, group.v)
 
         for first, last in cuts(tiles, -(-4 * xi * c * tiles // SHARED_BYTES)):
-            group = Group(first, last - first, scratch("shared", xi * (last - first) * c))
+            group = Group(first, last - first, scratch("shared", xi * lead(last - first, c)))
             parts = [(first + a, first + b) for a, b in cuts(group.size)]
             run_parallel(functools.partial(transform, group), parts)
             run_parallel(functools.partial(work, group), cuts(panels, 2 * PIECES))
@@ -235,9 +242,9 @@ class CpuKernels(Kernels):
             sums = np.zeros((parts, panels * one), np.float32)
             pieces = cuts(tiles, len(sums))
             by_tiles = function(f"winograd{m}_gradient_by_tiles")
+            rest = xi * (lead(TILE_BLOCK, c) + lead(TILE_BLOCK, self.panel))
             run_parallel(
-                lambda i: by_tiles(conv, *pieces[i], 48, sums[i], scratch("tiles", xi * 48 * (c + self.panel))),
-                range(len(pieces)),
+                lambda i: by_tiles(conv, *pieces[i], TILE_BLOCK, sums[i], scratch("tiles", rest)), range(len(pieces))
             )
             each = functools.partial(taps, conv)
             run_parallel(
@@ -250,7 +257,7 @@ class CpuKernels(Kernels):
         sums = np.zeros(panels * one if groups > 1 else 0, np.float32)
 
         def filters(group: Group, part: Pair) -> None:
-            rest = scratch("tiles", xi * 128 * self.panel)
+            rest = scratch("tiles", xi * lead(128, self.panel))
             own = sums[part[0] * one :] if groups > 1 else scratch("sums", (part[1] - part[0]) * one)
             if groups == 1:
                 own[: (part[1] - part[0]) * one] = 0

@@ -7,6 +7,8 @@ result does not depend on how many threads computed it, because the pieces are c
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import contextvars
 import functools
 import os
@@ -49,27 +51,47 @@ def set_num_threads(count: int) -> None:
     _blas().limit(limits=count, user_api="blas")
 
 
-def run_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+def run_parallel(work: Callable[[Any], None], items: Iterable[Any], blas: bool = True) -> None:
     """Call `work(item)` for every item, on the engine's threads, under the caller's `numpy.errstate`.
 
     The items must write to separate memory. Their order of execution is not defined. When all have ended, the
-    exception of the first item that failed is raised here.
+    exception of the first item that failed is raised here. `blas` False says that the work makes no matrix products,
+    which saves holding the BLAS library to one thread.
     """
+    with _blas().limit(limits=1, user_api="blas") if blas else contextlib.nullcontext():
+        _drain(work, list(items))
+
+
+def _drain(work: Callable[[Any], None], items: list[Any]) -> None:
+    """The caller and as many of the pool's threads as there is work for take item after item."""
     global _pool
-    items = list(items)
-    threads = get_num_threads()
-    with _blas().limit(limits=1, user_api="blas"):
-        if threads == 1 or len(items) < 2:
-            for item in items:
+    helpers = min(get_num_threads(), len(items)) - 1
+    if helpers < 1:
+        for item in items:
+            work(item)
+        return
+    queue = collections.deque(enumerate(items))  # taking from it is atomic
+    failures: list[tuple[int, BaseException]] = []
+
+    def take() -> None:
+        while queue:
+            try:
+                number, item = queue.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
                 work(item)
-            return
-        if _pool is None:
-            _pool = ThreadPoolExecutor(threads, thread_name_prefix="minitorch_unet")
-        # NumPy keeps its error state in the context, which threads do not inherit; a context serves one call at a time.
-        pieces = [_pool.submit(contextvars.copy_context().run, work, item) for item in items]
-        wait(pieces)  # an exception must not reach the caller while other pieces still write
-        for piece in pieces:
-            piece.result()
+            except BaseException as error:
+                failures.append((number, error))
+
+    if _pool is None:
+        _pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="minitorch_unet")
+    # NumPy keeps its error state in the context, which threads do not inherit; a context serves one call at a time.
+    others = [_pool.submit(contextvars.copy_context().run, take) for _ in range(helpers)]
+    take()
+    wait(others)  # an exception must not reach the caller while other pieces still write
+    if failures:
+        raise min(failures, key=lambda failure: failure[0])[1]
 
 
 @functools.cache
