@@ -10,47 +10,52 @@ namespace ISA {
 // out is not written.
 static void relu_bias_backward(const Maps* gy, const Maps* y, const Maps* out, int64_t h, int64_t w, int64_t first,
                                int64_t last, double* sums) {
+  constexpr int64_t BLOCK = 64;  // pixels whose channels stay in the inner cache
   for (int64_t line = first; line < last; line++) {
     int64_t image = line / h, row = line % h;
-    const float* g = gy->data + image * gy->image + row * gy->row;
-    const float* v = y->data ? y->data + image * y->image + row * y->row : nullptr;
-    float* o = y->data ? out->data + image * out->image + row * out->row : nullptr;
-    by_vectors(gy->channels, [&](int64_t c, int n) {
-      Vec total{};
-      for (int64_t q = 0; q < w; q++) {
-        Vec value = load_first(g + q * gy->pixel + c, n);
-        if (v) {
-          value = load_first(v + q * y->pixel + c, n) > Vec{} ? value : Vec{};
-          store_first(o + q * out->pixel + c, value, n);
+    for (int64_t start = 0; start < w; start += BLOCK) {
+      int64_t end = least(start + BLOCK, w);
+      const float* g = gy->data + image * gy->image + row * gy->row;
+      const float* v = y->data ? y->data + image * y->image + row * y->row : nullptr;
+      float* o = y->data ? out->data + image * out->image + row * out->row : nullptr;
+      by_vectors(gy->channels, [&](int64_t c, int n) {
+        Vec total{};
+        for (int64_t q = start; q < end; q++) {
+          Vec value = load_first(g + q * gy->pixel + c, n);
+          if (v) {
+            value = load_first(v + q * y->pixel + c, n) > Vec{} ? value : Vec{};
+            store_first(o + q * out->pixel + c, value, n);
+          }
+          total += value;
         }
-        total += value;
-      }
-      for (int i = 0; i < n; i++) sums[c + i] += total[i];
-    });
+        for (int i = 0; i < n; i++) sums[c + i] += total[i];
+      });
+    }
   }
 }
 
-// 2x2 max pooling with stride 2 of output rows first .. last-1 (p an image): y and the winning tap 0..3, first of equals.
+// 2x2 max pooling with stride 2 of output rows first .. last-1 (p an image): y and the winning tap 0..3. The first of
+// equals wins; NaN wins over everything, and the last one of several, as in PyTorch.
 static void max_pool_rows(const Maps* x, const Maps* y, uint8_t* winners, int64_t p, int64_t q, int64_t first, int64_t last) {
+  const int64_t taps[4] = {0, x->pixel, x->row, x->row + x->pixel};
   for (int64_t line = first; line < last; line++) {
     const float* in = x->data + line / p * x->image + line % p * 2 * x->row;
     float* out = y->data + line / p * y->image + line % p * y->row;
-    for (int64_t j = 0; j < q; j++) {
-      const float *a = in + 2 * j * x->pixel, *b = a + x->pixel, *c = a + x->row, *d = c + x->pixel;
-      float* o = out + j * y->pixel;
+    for (int64_t j = 0; j < q; j++, in += 2 * x->pixel) {
       uint8_t* winner = winners + (line * q + j) * x->channels;
-      for (int64_t k = 0; k < x->channels; k++) {
-        // NaN wins over everything, and the last one of several, as in PyTorch.
-        float best = a[k];
-        uint8_t number = 0;
-        bool better = b[k] > best || b[k] != b[k];
-        best = better ? b[k] : best, number = better ? 1 : number;
-        better = c[k] > best || c[k] != c[k];
-        best = better ? c[k] : best, number = better ? 2 : number;
-        better = d[k] > best || d[k] != d[k];
-        best = better ? d[k] : best, number = better ? 3 : number;
-        o[k] = best, winner[k] = number;
-      }
+      by_vectors(x->channels, [&](int64_t k, int n) {
+        Vec best = load_first(in + k, n);
+        Mask number{};
+        for (int tap = 1; tap < 4; tap++) {
+          Vec candidate = load_first(in + taps[tap] + k, n);
+          Mask better = (candidate > best) | (candidate != candidate);
+          best = better ? candidate : best;
+          number = better ? Mask{} + tap : number;
+        }
+        store_first(out + j * y->pixel + k, best, n);
+        Bytes narrow = __builtin_convertvector(number, Bytes);
+        std::memcpy(winner + k, &narrow, n);
+      });
     }
   }
 }
@@ -58,15 +63,19 @@ static void max_pool_rows(const Maps* x, const Maps* y, uint8_t* winners, int64_
 // The gradient of that pooling, rows first .. last-1 of gy: all four pixels of every window are written.
 static void max_pool_backward_rows(const Maps* gy, const Maps* gx, const uint8_t* winners, int64_t p, int64_t q,
                                    int64_t first, int64_t last) {
+  const int64_t taps[4] = {0, gx->pixel, gx->row, gx->row + gx->pixel};
   for (int64_t line = first; line < last; line++) {
     const float* g = gy->data + line / p * gy->image + line % p * gy->row;
     float* out = gx->data + line / p * gx->image + line % p * 2 * gx->row;
-    for (int64_t j = 0; j < q; j++) {
+    for (int64_t j = 0; j < q; j++, out += 2 * gx->pixel) {
       const uint8_t* winner = winners + (line * q + j) * gy->channels;
-      for (int tap = 0; tap < 4; tap++) {
-        float* o = out + tap / 2 * gx->row + (2 * j + tap % 2) * gx->pixel;
-        for (int64_t k = 0; k < gy->channels; k++) o[k] = winner[k] == tap ? g[j * gy->pixel + k] : 0.0f;
-      }
+      by_vectors(gy->channels, [&](int64_t k, int n) {
+        Vec value = load_first(g + j * gy->pixel + k, n);
+        Bytes narrow{};
+        std::memcpy(&narrow, winner + k, n);
+        Mask number = __builtin_convertvector(narrow, Mask);
+        for (int tap = 0; tap < 4; tap++) store_first(out + taps[tap] + k, number == tap ? value : Vec{}, n);
+      });
     }
   }
 }

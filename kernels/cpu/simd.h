@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <cstring>
 
+using std::int32_t;
 using std::int64_t;
+using std::uint8_t;
 
 namespace ISA {
 
@@ -13,6 +15,8 @@ constexpr int NR = 2 * VL;         // columns of a register tile: two vectors
 constexpr int MR = REGISTER_ROWS;  // rows of a register tile: MR * 2 accumulators, 2 vectors of B, 1 broadcast of A
 
 typedef float Vec __attribute__((vector_size(VECTOR_FLOATS * 4)));
+typedef int32_t Mask __attribute__((vector_size(VECTOR_FLOATS * 4)));  // what comparing two Vec gives: 0 or -1
+typedef uint8_t Bytes __attribute__((vector_size(VECTOR_FLOATS)));
 typedef float UnalignedVec __attribute__((vector_size(VECTOR_FLOATS * 4), aligned(4), may_alias));
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
