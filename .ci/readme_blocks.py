@@ -72,7 +72,7 @@ def main(demo: Path) -> int:
         folder = Path(scratch) / "checkout"
         shutil.copytree(CHECKOUT, folder, ignore=NOT_COPIED)
         shutil.copytree(demo, folder / "runs" / "demo")
-        (folder / ".venv*").symlink_to(sys.prefix)
+        (folder / ".venv").symlink_to(sys.prefix)
         for block in blocks:
             if block.reason:
                 print(f"-- README.md:{block.line} skipped: {block.reason}", flush=True)
