@@ -111,11 +111,12 @@ class Node:
                     self.saved_inputs[name] = i
                     self.versions.append((t._version, t._version[0]))
 
-    def gradients(self, given: list[Any], record: bool, retain: bool) -> Sequence[Any]:
+    def gradients(self, given: list[Any], record: bool, retain: bool, owned: bool) -> Sequence[Any]:
         """The op's backward rule applied to the gradient in the list: an array, or with `record` a Tensor.
 
         The gradient is taken out of the list and, unless `retain`, the kept values out of this node: the rule then
-        holds the only references, and can release large arrays as soon as it has no more use for them.
+        holds the only references, and can release large arrays as soon as it has no more use for them. `owned` tells it
+        (as `ctx.owned`) that the gradient's memory is nobody else's, and may be overwritten.
         """
         if self.ctx is None:
             raise ValueError(
@@ -132,7 +133,7 @@ class Node:
         if not retain:
             self.ctx = None
         if not record:
-            kept = ctx.for_backward(array_ops)
+            kept = ctx.for_backward(array_ops, owned=owned)
             del ctx
             return self.op.backward(kept, given.pop())
         as_tensors: dict[str, Any] = {}
@@ -142,7 +143,7 @@ class Node:
             as_tensors[name] = parent if isinstance(parent, Tensor) else Tensor._from_node(data, parent)
         for name in self.saved_output:
             as_tensors[name] = Tensor._from_node(ctx.saved[name], self)
-        return self.op.backward(ctx.for_backward(tensor_ops, **as_tensors), given.pop())
+        return self.op.backward(ctx.for_backward(tensor_ops, owned=False, **as_tensors), given.pop())
 
 
 def _source(tensor: Tensor) -> Node | Tensor:
@@ -534,6 +535,7 @@ def _walk(
     wanted = {id(_source(t)) for t in inputs} if inputs is not None else set()
 
     uses: dict[int, int] = {}  # how many gradients a leaf still waits for
+    owned_by_walk: set[int] = set()  # targets whose pending gradient's memory is nobody else's
 
     def accumulate(target: Node | Tensor, gradient: Any, owned: bool = False) -> None:
         key = id(target)
@@ -543,7 +545,9 @@ def _walk(
             kernels_for(gradient).add_into(gradient, pending[key])
             pending[key] = gradient
         else:
-            pending[key] = pending[key] + gradient
+            pending[key], owned = pending[key] + gradient, True
+        if owned:
+            owned_by_walk.add(key)
         if isinstance(target, Tensor):
             leaves[key] = target
 
@@ -577,10 +581,11 @@ def _walk(
             gy = _run_hooks(node.hooks, gy, record)
             if id(node) in wanted:
                 results[id(node)] = gy
+            owned = id(node) in owned_by_walk and not node.hooks and id(node) not in wanted and not state.anomaly
             given = [gy]
             if not state.anomaly:
                 del gy
-            gradients = node.gradients(given, record, retain)
+            gradients = node.gradients(given, record, retain, owned)
             if state.anomaly:
                 data = [g.data if record and g is not None else g for g in gradients]
                 for g in (g for g in data if g is not None):

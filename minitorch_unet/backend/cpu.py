@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compiled import Conv, Maps, Window, function, scratch
+from .memory import empty
 from .reference import Array, Kernels, Pair
 from .threads import run_parallel as run_on_threads
 
@@ -146,7 +147,7 @@ class CpuKernels(Kernels):
         if self.algorithm in ("im2col", "naive") or groups != 1 or not usable(*sources, gy):
             return super().conv2d_weight_grad(x, gy, kernel, stride, padding, dilation, groups)
         c, k = sum(source.shape[1] for source in sources), gy.shape[1]
-        gw = np.empty((*kernel, c, k), np.float32)
+        gw = empty((*kernel, c, k), np.float32)
         tile = self._tile(c, k, kernel, stride, padding, dilation)
         if tile and len(sources) <= 2:
             self._winograd_gradient(tile, sources, gy, padding[0], gw)
@@ -167,7 +168,7 @@ class CpuKernels(Kernels):
     def _turned(self, weight: Array) -> Array:
         """(R, S, C, K) -> (R, S, K, C) with the taps in reverse order."""
         r, s, c, k = weight.shape
-        turned = np.empty((r, s, k, c), np.float32)
+        turned = empty((r, s, k, c), np.float32)
         work = function("turn_weights")
         run_parallel(lambda part: work(weight, r * s, c, k, *part, turned), cuts(r * s))
         return turned

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
 from .threads import run_parallel
 
 Array = Any
@@ -27,13 +28,14 @@ class Kernels:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
+        self._empty = memory.empty if xp is np else xp.empty
 
     # ---------------------------------------------------------------- helpers
 
     def empty_channels_last(self, shape: tuple[int, ...], dtype: Any, zero: bool = False) -> Array:
         """New (N, C, H, W) array whose memory order is (N, H, W, C)."""
         n, c, h, w = shape
-        make = self.xp.zeros if zero else self.xp.empty
+        make = self.xp.zeros if zero else self._empty
         return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
     def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
@@ -165,7 +167,7 @@ class Kernels:
         r, s, c, k = weight.shape
         (p, q), (sh, sw), (dh, dw) = out_size, stride, dilation
         taps = xp.ascontiguousarray(weight).reshape(r, s * c, k)
-        out = xp.empty((x.shape[0], p, q, k), x.dtype)
+        out = self._empty((x.shape[0], p, q, k), x.dtype)
 
         def slab(item: tuple[int, int, int]) -> None:
             b, top, rows = item

@@ -22,6 +22,8 @@ Pair = tuple[int, int]
 class Conv2d(Op):
     """x (N, C, H, W), weight (K, C/groups, R, S), bias (K) or None -> (N, K, P, Q). Keeps x and weight."""
 
+    owns_gradients = True
+
     @staticmethod
     def forward(
         ctx: Context, x: Any, weight: Any, bias: Any,
@@ -46,6 +48,8 @@ class Conv2dInputGrad(Op):
 
     Keeps gy and weight. The bias is there for the transposed convolution, which this is.
     """
+
+    owns_gradients = True
 
     @staticmethod
     def forward(
@@ -90,7 +94,7 @@ class Conv2dRelu(Op):
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
-        return _conv_relu_backward(ctx, [gy], [ctx.y], ctx.weight, sources, ctx.channels, ctx.needs)
+        return _conv_relu_backward(ctx, [gy], [ctx.y], ctx.weight, sources, ctx.channels, ctx.needs, ctx.owned)
 
 
 class DoubleConv2dRelu(Op):
@@ -125,7 +129,7 @@ class DoubleConv2dRelu(Op):
         first, second = (*ctx.needs[:2], *ctx.needs[4:]), (*ctx.needs[2:4], any(ctx.needs[:2] + ctx.needs[4:]))
         given, y, channels = [gy], [ctx.y], [hidden.shape[1]]
         del gy, ctx.y, ctx.hidden  # large: handed on to be released as soon as possible
-        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, (hidden,), channels, second)
+        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, (hidden,), channels, second, ctx.owned)
         if gh is None:
             return None, None, gw2, gb2, *[None] * len(sources)
         given, y = [gh], [hidden]
