@@ -9,6 +9,7 @@ holds no more than it held at its largest.
 from __future__ import annotations
 
 import collections
+import sys
 import threading
 from typing import Any
 
@@ -32,7 +33,8 @@ class _Lease:
         }  # fmt: skip
 
     def __del__(self) -> None:
-        _keep(self.memory)
+        if not sys.is_finalizing():  # else this module may be half gone
+            _keep(self.memory)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
