@@ -53,16 +53,12 @@ class Amax(Op):
         return (ctx.ops.reshape(gy, shape=ctx.kept) * ctx.share,)
 
 
-class Amin(Op):
+class Amin(Amax):
     """Minimum over axes; equal minima share the gradient evenly."""
 
     @staticmethod
     def forward(ctx: Context, a: Any, axis: Axes, keepdims: bool = False) -> Any:
         return _extreme(ctx, a, ctx.xp.min(a, axis=axis, keepdims=True), axis, keepdims)
-
-    @staticmethod
-    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
-        return (ctx.ops.reshape(gy, shape=ctx.kept) * ctx.share,)
 
 
 def _extreme(ctx: Context, a: Any, y: Any, axis: Axes, keepdims: bool) -> Any:
