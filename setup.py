@@ -9,7 +9,8 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-FLAGS = ["/std:c++20", "/O2"] if sys.platform == "win32" else ["-std=c++20", "-O3", "-fvisibility=hidden"]
+WINDOWS = sys.platform == "win32"
+FLAGS = ["/std:c++20", "/O2"] if WINDOWS else ["-std=c++20", "-O3", "-fvisibility=hidden", "-pthread"]
 
 setup(
     ext_modules=[
@@ -18,6 +19,7 @@ setup(
             sources=sorted(glob("kernels/cpu/*.cpp")),
             depends=sorted(glob("kernels/cpu/*.h")),
             extra_compile_args=FLAGS,
+            extra_link_args=[] if WINDOWS else ["-pthread"],
             py_limited_api=True,
             optional=True,
         )

@@ -1,148 +1,198 @@
 // Convolution in direct arithmetic, blocked in registers: any kernel size, stride and dilation, any channel counts.
 //
-// MR neighbouring output pixels times NR filters are accumulated in registers over all taps and channels (an implicit
-// matrix product: no im2col). The input must be padded already; a transposed convolution whose stride is its kernel size
-// is one call a tap with a 1x1 kernel, the output's pixels `stride` apart.
+// MR neighbouring output pixels times a panel of filters are accumulated in registers over all taps and channels (an
+// implicit matrix product: no im2col). The input must be padded already.
 #pragma once
+#include "parallel.h"
 #include "products.h"
 #include "shapes.h"
 
 namespace ISA {
 
-// Panels first .. last-1 of a weight (taps, C, K): packed[panel][tap][c][NR], zeros beyond K.
-static void pack_weights(const float* weight, int64_t taps, int64_t channels, int64_t filters, int64_t first, int64_t last,
-                         float* packed) {
-  for (int64_t panel = first; panel < last; panel++)
-    for (int64_t row = 0; row < taps * channels; row++)
-      for (int part = 0; part < 2; part++) {
-        int64_t k = panel * NR + part * VL;
-        int n = int(least(VL, most(0, filters - k)));
-        store(packed + (panel * taps * channels + row) * NR + part * VL, load_first(weight + row * filters + k, n));
-      }
-}
+constexpr int64_t LINE_PIECES = 64;  // ranges of output rows, a fixed number, so that sums do not depend on the threads
 
-// turned (taps, K, C) = weight (taps, C, K) with the taps in reverse order and each matrix transposed: what the input
-// gradient convolves with. Taps first .. last-1 of `turned`, in small rectangles: their rows often lie a power of two
-// apart, in the same few sets of the inner cache, which holds eight such lines.
-static void turn_weights(const float* weight, int64_t taps, int64_t channels, int64_t filters, int64_t first, int64_t last,
-                         float* turned) {
-  for (int64_t tap = first; tap < last; tap++) {
-    const float* in = weight + (taps - 1 - tap) * channels * filters;
-    float* out = turned + tap * channels * filters;
-    for (int64_t c0 = 0; c0 < channels; c0 += 8)
-      for (int64_t k0 = 0; k0 < filters; k0 += 16)
-        for (int64_t k = k0; k < least(k0 + 16, filters); k++)
-          for (int64_t c = c0; c < least(c0 + 8, channels); c++) out[k * channels + c] = in[c * filters + k];
-  }
+// packed[panel][tap][c][NR] of a weight (taps, C, K), zeros beyond K.
+static void pack_weights(const Weight& w, int64_t taps, int64_t channels, int64_t filters, int64_t threads, float* packed) {
+  parallel(threads, panels(filters), [&](int64_t panel, int64_t) {
+    for (int64_t tap = 0; tap < taps; tap++) {
+      const float* from = w.data + (w.turned ? taps - 1 - tap : tap) * w.tap + panel * NR * w.column;
+      float* to = packed + (panel * taps + tap) * channels * NR;
+      for (int64_t c = 0; c < channels; c++)
+        for (int64_t k = 0; k < NR; k++) to[c * NR + k] = panel * NR + k < filters ? from[c * w.row + k * w.column] : 0;
+    }
+  });
 }
 
 // R pixels of one output row, one panel of filters; `x` is the input pixel under the first tap of the first of them.
-template <int R>
-static inline void direct_tile(const Window* win, const float* x, const float* packed, float* y, int64_t k) {
-  const Maps &in = win->x, &out = win->y;
-  Vec left[R], right[R];
-  for (int r = 0; r < R; r++) left[r] = right[r] = Vec{};
+template <int R, int NV>
+static void direct_tile(const Window& win, const float* x, const float* packed, float* y, int64_t k) {
+  const Maps &in = win.x, &out = win.y;
+  Accumulators<R, NV> sum{};
   const float* b = packed;
-  for (int64_t i = 0; i < win->r; i++)
-    for (int64_t j = 0; j < win->s; j++) {
-      const float* a = x + i * win->dilation_h * in.row + j * win->dilation_w * in.pixel;
-      for (int64_t c = 0; c < in.channels; c++, b += NR) {
-        Vec b0 = load(b), b1 = load(b + VL);
-        for (int r = 0; r < R; r++) {
-          Vec s = broadcast(a[r * win->stride_w * in.pixel + c]);
-          left[r] += s * b0;
-          right[r] += s * b1;
-        }
-      }
+  for (int64_t i = 0; i < win.r; i++)
+    for (int64_t j = 0; j < win.s; j++) {
+      const float* a = x + i * win.dilation_h * in.row + j * win.dilation_w * in.pixel;
+      for (int64_t c = 0; c < in.channels; c++, b += NR) step<R, NV>(sum, a + c, win.stride_w * in.pixel, b);
     }
-  for (int part = 0; part < 2; part++) {
-    int64_t first = k + part * VL;
+  repeat<NV>([&](auto v) INLINE {
+    int64_t first = k + v * VL;
     int n = int(least(VL, out.channels - first));
-    if (n <= 0) break;
-    Vec bias = win->bias ? load_first(win->bias + first, n) : Vec{};
-    for (int r = 0; r < R; r++) {
-      Vec value = (part ? right[r] : left[r]) + bias;
-      store_first(y + r * out.pixel + first, win->relu ? relu(value) : value, n);
+    if (n <= 0) return;
+    Vec bias = win.bias ? load_first(win.bias + first, n) : Vec{};
+    repeat<R>([&](auto r) INLINE {
+      Vec value = sum[r][v] + bias;
+      store_first(y + r * out.pixel + first, win.relu ? relu(value) : value, n);
+    });
+  });
+}
+
+static void direct(const Window& win, const float* packed, int64_t threads) {
+  int64_t panel_size = win.r * win.s * win.x.channels * NR;
+  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last) {
+    for (int64_t panel = 0; panel < panels(win.y.channels); panel++)
+      for (int64_t line = first; line < last; line++) {
+        int64_t image = line / win.p, p = line % win.p;
+        const float* x = win.x.data + image * win.x.image + p * win.stride_h * win.x.row;
+        float* y = win.y.data + image * win.y.image + p * win.y.row;
+        for (int64_t q = 0; q < win.q; q += MR)
+          with_rows(least(MR, win.q - q), [&]<int R>() {
+            const float* under = x + q * win.stride_w * win.x.pixel;
+            if (win.y.channels - panel * NR > VL)
+              direct_tile<R, 2>(win, under, packed + panel * panel_size, y + q * win.y.pixel, panel * NR);
+            else
+              direct_tile<R, 1>(win, under, packed + panel * panel_size, y + q * win.y.pixel, panel * NR);
+          });
+      }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------- weight gradient
+// win.y is the gradient of the output, read. Each of `parts` ranges of rows has a sum of its own: s[panel][tap][c][NR].
+
+constexpr int64_t PIXELS = 64;  // output pixels packed at a time
+
+static int64_t direct_gradient_scratch(const Window& win) { return PIXELS * (rounded_up(win.x.channels, VL) + NR); }
+static int64_t direct_gradient_sums(const Window& win, int64_t parts) {
+  return parts * panels(win.y.channels) * win.r * win.s * rounded_up(win.x.channels, VL) * NR;
+}
+
+// `count` pixels, `pixel` apart, channels 0 .. n-1 of them, as packed[i * next .. + width], zeros beyond n.
+static inline void pack_pixels(const float* from, int64_t pixel, int64_t count, int64_t n, int64_t width, float* to,
+                               int64_t next) {
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t c = 0; c < width; c += VL)
+      store(to + i * next + c, load_first(from + i * pixel + c, int(least(VL, most(0, n - c)))));
+}
+
+// s[tap][c][NR] += x^T gy for `count` pixels of a row: x is packed for each tap, gy was packed into g.
+static void add_gradient(const Window& win, const float* x, int64_t count, const float* g, int64_t columns, float* a, float* s) {
+  const Maps& in = win.x;
+  int64_t width = rounded_up(in.channels, VL);
+  for (int64_t i = 0; i < win.r; i++)
+    for (int64_t j = 0; j < win.s; j++, s += width * NR) {
+      const float* under = x + i * win.dilation_h * in.row + j * win.dilation_w * in.pixel;
+      for (int64_t c = 0; c < in.channels; c += VL)
+        pack_pixels(under + c, win.stride_w * in.pixel, count, in.channels - c, VL, a + c * PIXELS, VL);
+      multiply_transposed_group(a, count, PIXELS * VL, g, width, s, columns, true);
     }
+}
+
+// The same for few channels, where a register tile holds R of the (tap, channel) pairs: the pixels are read as they lie.
+template <int R, int NV>
+static void add_few(const float* x, const int64_t* offsets, int64_t next, const float* g, int64_t pixel, int64_t count, float* const* s) {
+  Accumulators<R, NV> sum;
+  const float* at[R];
+  each<R, NV>([&](auto r, auto v) INLINE { sum[r][v] = load(s[r] + v * VL); });
+  repeat<R>([&](auto r) INLINE { at[r] = x + offsets[r]; });
+  for (int64_t q = 0; q < count; q++, g += pixel) {
+    Vec columns[NV];
+    repeat<NV>([&](auto v) INLINE { columns[v] = load(g + v * VL); });
+    repeat<R>([&](auto r) INLINE {
+      Vec value = broadcast(at[r][q * next]);
+      repeat<NV>([&](auto v) INLINE { sum[r][v] += value * columns[v]; });
+    });
+  }
+  each<R, NV>([&](auto r, auto v) INLINE { store(s[r] + v * VL, sum[r][v]); });
+}
+
+static void add_gradient_few(const Window& win, const float* x, int64_t count, const float* g, int64_t pixel, int64_t columns,
+                             float* s) {
+  const Maps& in = win.x;
+  int64_t width = rounded_up(in.channels, VL), pairs = win.r * win.s * in.channels, offsets[MR];
+  float* sums[MR];
+  for (int64_t first = 0; first < pairs; first += MR) {
+    int64_t rows = least(MR, pairs - first);
+    for (int64_t i = 0; i < rows; i++) {
+      int64_t tap = (first + i) / in.channels, c = (first + i) % in.channels;
+      offsets[i] = tap / win.s * win.dilation_h * in.row + tap % win.s * win.dilation_w * in.pixel + c;
+      sums[i] = s + (tap * width + c) * NR;
+    }
+    with_rows(rows, [&]<int R>() {
+      if (columns > VL)
+        add_few<R, 2>(x, offsets, win.stride_w * in.pixel, g, pixel, count, sums);
+      else
+        add_few<R, 1>(x, offsets, win.stride_w * in.pixel, g, pixel, count, sums);
+    });
   }
 }
 
-// Output rows first .. last-1, counted through all images.
-static void direct_rows(const Window* win, const float* packed, int64_t first, int64_t last) {
-  int64_t panel_size = win->r * win->s * win->x.channels * NR;
-  for (int64_t panel = 0; panel < panels(win->y.channels); panel++)
-    for (int64_t line = first; line < last; line++) {
-      int64_t image = line / win->p, p = line % win->p;
-      const float* x = win->x.data + image * win->x.image + p * win->stride_h * win->x.row;
-      float* y = win->y.data + image * win->y.image + p * win->y.row;
-      by_rows(win->q, [&]<int R>(int64_t q) {
-        direct_tile<R>(win, x + q * win->stride_w * win->x.pixel, packed + panel * panel_size, y + q * win->y.pixel, panel * NR);
-      });
+// gw (taps, C, K). sums: direct_gradient_sums, scratch: for each thread direct_gradient_scratch floats.
+static void direct_gradient(const Window& win, int64_t threads, int64_t parts, float* sums, float* scratch, float* gw) {
+  const Maps &in = win.x, &gy = win.y;
+  int64_t width = rounded_up(in.channels, VL), count = panels(gy.channels), taps = win.r * win.s;
+  int64_t panel_size = taps * width * NR, lines = win.images * win.p, each = direct_gradient_scratch(win);
+  parallel(threads, parts * count, [&](int64_t piece, int64_t thread) {
+    int64_t part = piece / count, panel = piece % count, columns = least(NR, gy.channels - panel * NR);
+    float *s = sums + piece * panel_size, *a = scratch + thread * each, *packed = a + PIXELS * width;
+    std::memset(s, 0, sizeof(float) * panel_size);
+    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; line++) {
+      int64_t image = line / win.p, p = line % win.p;
+      const float* x = in.data + image * in.image + p * win.stride_h * in.row;
+      const float* g = gy.data + image * gy.image + p * gy.row + panel * NR;
+      bool whole = columns % VL == 0;
+      if (in.channels < 8 && whole)
+        add_gradient_few(win, x, win.q, g, gy.pixel, columns, s);
+      else
+        for (int64_t q = 0; q < win.q; q += PIXELS) {
+          int64_t pixels = least(PIXELS, win.q - q);
+          const float* under = x + q * win.stride_w * in.pixel;
+          pack_pixels(g + q * gy.pixel, gy.pixel, pixels, columns, NR, packed, NR);
+          if (in.channels < 8)
+            add_gradient_few(win, under, pixels, packed, NR, columns, s);
+          else
+            add_gradient(win, under, pixels, packed, columns, a, s);
+        }
     }
-}
-
-// sum[panel][tap][c][NR] += x (under the tap)^T gy over output rows first .. last-1; win->y is the gradient, read.
-// Pixels are taken 64 at a time, their gradients packed into panels. scratch: 64 * NR floats.
-static void direct_gradient_rows(const Window* win, int64_t first, int64_t last, int64_t first_panel, int64_t last_panel,
-                                 float* sum, float* scratch) {
-  const Maps &in = win->x, &gy = win->y;
-  constexpr int64_t BLOCK = 64;
-  for (int64_t panel = first_panel; panel < last_panel; panel++)
-    for (int64_t line = first; line < last; line++) {
-      int64_t image = line / win->p, p = line % win->p;
-      for (int64_t q = 0; q < win->q; q += BLOCK) {
-        int64_t count = least(BLOCK, win->q - q);
-        const float* g = gy.data + image * gy.image + p * gy.row + q * gy.pixel + panel * NR;
-        for (int64_t i = 0; i < count; i++)
-          for (int part = 0; part < 2; part++) {
-            int n = int(least(VL, most(0, gy.channels - panel * NR - part * VL)));
-            store(scratch + i * NR + part * VL, load_first(g + i * gy.pixel + part * VL, n));
-          }
-        for (int64_t i = 0; i < win->r; i++)
-          for (int64_t j = 0; j < win->s; j++) {
-            const float* x = in.data + image * in.image + (p * win->stride_h + i * win->dilation_h) * in.row +
-                             (q * win->stride_w + j * win->dilation_w) * in.pixel;
-            float* o = sum + ((panel * win->r + i) * win->s + j) * in.channels * NR;
-            by_rows(in.channels, [&]<int R>(int64_t c) {
-              multiply_transposed<R>(x + c, win->stride_w * in.pixel, scratch, count, o + c * NR, NR);
-            });
-          }
-      }
-    }
-}
-
-// gw (taps, C, K) = sum of `parts` sums, `part` floats apart, panels first .. last-1.
-static void direct_gradient_taps(const Window* win, const float* sum, int64_t parts, int64_t part, int64_t first,
-                                 int64_t last, float* gw) {
-  int64_t rows = win->r * win->s * win->x.channels, filters = win->y.channels;
-  for (int64_t panel = first; panel < last; panel++)
-    for (int64_t row = 0; row < rows; row++)
-      for (int half = 0; half < 2; half++) {
-        int64_t k = panel * NR + half * VL;
-        int n = int(least(VL, filters - k));
-        if (n <= 0) break;
+  });
+  parallel_ranges(threads, taps * in.channels, LINE_PIECES, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+      by_vectors(gy.channels, [&](int64_t k, int n) {
+        int64_t panel = k / NR, tap = row / in.channels, c = row % in.channels;
         Vec total{};
-        for (int64_t i = 0; i < parts; i++) total += load(sum + i * part + (panel * rows + row) * NR + half * VL);
-        store_first(gw + row * filters + k, total, n);
-      }
+        for (int64_t part = 0; part < parts; part++)
+          total += load(sums + (part * count + panel) * panel_size + (tap * width + c) * NR + k % NR);
+        store_first(gw + row * gy.channels + k, total, n);
+      });
+  });
 }
 
-// The textbook's loops, one output at a time: the first rung of the ladder.
-static void naive_rows(const Window* win, const float* weight, int64_t first, int64_t last) {
-  for (int64_t line = first; line < last; line++)
-    for (int64_t q = 0; q < win->q; q++)
-      for (int64_t k = 0; k < win->y.channels; k++) {
-        int64_t image = line / win->p, p = line % win->p;
-        float total = win->bias ? win->bias[k] : 0.0f;
-        for (int64_t i = 0; i < win->r; i++)
-          for (int64_t j = 0; j < win->s; j++)
-            for (int64_t c = 0; c < win->x.channels; c++)
-              total += win->x.data[image * win->x.image + (p * win->stride_h + i * win->dilation_h) * win->x.row +
-                                   (q * win->stride_w + j * win->dilation_w) * win->x.pixel + c] *
-                       weight[((i * win->s + j) * win->x.channels + c) * win->y.channels + k];
-        win->y.data[image * win->y.image + p * win->y.row + q * win->y.pixel + k] =
-            win->relu && total < 0 ? 0.0f : total;
-      }
+// The textbook's loops, one output at a time, weight (taps, C, K): the first rung of the ladder.
+static void naive(const Window& win, const float* weight, int64_t threads) {
+  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last) {
+    for (int64_t line = first; line < last; line++)
+      for (int64_t q = 0; q < win.q; q++)
+        for (int64_t k = 0; k < win.y.channels; k++) {
+          int64_t image = line / win.p, p = line % win.p;
+          float total = win.bias ? win.bias[k] : 0.0f;
+          for (int64_t i = 0; i < win.r; i++)
+            for (int64_t j = 0; j < win.s; j++)
+              for (int64_t c = 0; c < win.x.channels; c++)
+                total += win.x.data[image * win.x.image + (p * win.stride_h + i * win.dilation_h) * win.x.row +
+                                    (q * win.stride_w + j * win.dilation_w) * win.x.pixel + c] *
+                         weight[((i * win.s + j) * win.x.channels + c) * win.y.channels + k];
+          win.y.data[image * win.y.image + p * win.y.row + q * win.y.pixel + k] = win.relu && total < 0 ? 0.0f : total;
+        }
+  });
 }
 
 }  // namespace ISA

@@ -1,70 +1,77 @@
 // The C interface, once for each instruction set: every function's name ends in that set's name, and Python chooses.
-// Each call does one piece of the work on one thread; the Python side cuts the work and runs the pieces on its threads.
+// `threads`: how many may work at a time. Scratch memory is the caller's: what a function needs tells its companion *_scratch
+// (floats for each thread), *_shared or *_sums (floats for all together).
 #include "direct.h"
+#include "patches.h"
 #include "pointwise.h"
 #include "winograd.h"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 #define EXPORT(result, name) extern "C" __attribute__((visibility("default"))) result JOIN(name, ISA)
-#define WINOGRAD(M)                                                                                                     \
-  EXPORT(void, winograd##M##_weights)(const Conv* conv, int64_t first, int64_t last, float* u) {                        \
-    ISA::winograd_weights<M>(conv, first, last, u);                                                                     \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_by_tiles)                                                                                  \
-  (const Conv* conv, const float* u, int64_t first, int64_t last, int64_t block, float* scratch) {                      \
-    ISA::winograd_by_tiles<M>(conv, u, first, last, block, scratch);                                                    \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_inputs)                                                                                    \
-  (const Conv* conv, int64_t start, int64_t total, int64_t first, int64_t last, float* v) {                             \
-    ISA::winograd_inputs<M>(conv, start, total, first, last, v);                                                        \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_by_filters)                                                                                \
-  (const Conv* conv, const float* v, int64_t start, int64_t total, int64_t first, int64_t last, int64_t channel_block,  \
-   float* scratch) {                                                                                                    \
-    ISA::winograd_by_filters<M>(conv, v, start, total, first, last, channel_block, scratch);                            \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_gradient_by_tiles)                                                                         \
-  (const Conv* conv, int64_t first, int64_t last, int64_t block, float* sum, float* scratch) {                          \
-    ISA::winograd_gradient_by_tiles<M>(conv, first, last, block, sum, scratch);                                         \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_gradient_by_filters)                                                                       \
-  (const Conv* conv, const float* v, int64_t start, int64_t total, int64_t first, int64_t last, int64_t block,          \
-   float* sum, float* scratch) {                                                                                        \
-    ISA::winograd_gradient_by_filters<M>(conv, v, start, total, first, last, block, sum, scratch);                      \
-  }                                                                                                                     \
-  EXPORT(void, winograd##M##_gradient_taps)                                                                             \
-  (const Conv* conv, const float* sum, int64_t parts, int64_t part, int64_t first, int64_t last, float* gw) {           \
-    ISA::winograd_gradient_taps<M>(conv, sum, parts, part, first, last, gw);                                            \
+#define FORM(name, F)                                                                                                        \
+  EXPORT(int64_t, name##_weights_size)(const Conv* conv) {                                                                   \
+    return ISA::panels_of(*conv) * ISA::F::XI * ISA::columns_of_v(*conv) * ISA::NR;                                          \
+  }                                                                                                                          \
+  EXPORT(void, name##_weights)(const Conv* conv, int64_t threads, float* u) { ISA::all_weights<ISA::F>(*conv, threads, u); } \
+  EXPORT(int64_t, name##_by_tiles_scratch)(const Conv* conv, int64_t block) {                                                \
+    return ISA::by_tiles_scratch<ISA::F>(*conv, block);                                                                      \
+  }                                                                                                                          \
+  EXPORT(void, name##_by_tiles)(const Conv* conv, int64_t threads, const float* u, int64_t block, float* scratch) {          \
+    ISA::by_tiles<ISA::F>(*conv, threads, u, block, scratch);                                                                \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_by_filters_shared)(const Conv* conv, int64_t tiles, int64_t group) {                                \
+    return ISA::by_filters_shared<ISA::F>(*conv, tiles, group);                                                              \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_by_filters_scratch)(const Conv* conv, int64_t tiles, int64_t channels) {                            \
+    return ISA::by_filters_scratch<ISA::F>(*conv, tiles, channels);                                                          \
+  }                                                                                                                          \
+  EXPORT(void, name##_by_filters)                                                                                            \
+  (const Conv* conv, int64_t threads, int64_t tiles, int64_t group, int64_t channels, float* shared, float* scratch) {       \
+    ISA::by_filters<ISA::F>(*conv, threads, tiles, group, channels, shared, scratch);                                        \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_gradient_by_tiles_scratch)(const Conv* conv, int64_t block) {                                       \
+    return ISA::gradient_by_tiles_scratch<ISA::F>(*conv, block);                                                             \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_gradient_by_tiles_sums)(const Conv* conv, int64_t parts) {                                          \
+    return ISA::gradient_by_tiles_sums<ISA::F>(*conv, parts);                                                                \
+  }                                                                                                                          \
+  EXPORT(void, name##_gradient_by_tiles)                                                                                     \
+  (const Conv* conv, int64_t threads, int64_t parts, int64_t block, float* sums, float* scratch, float* gw) {                \
+    ISA::gradient_by_tiles<ISA::F>(*conv, threads, parts, block, sums, scratch, gw);                                         \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_gradient_by_channels_shared)(const Conv* conv, int64_t channels) {                                  \
+    return ISA::gradient_by_channels_shared<ISA::F>(*conv, channels);                                                        \
+  }                                                                                                                          \
+  EXPORT(int64_t, name##_gradient_by_channels_scratch)(const Conv* conv, int64_t piece_channels, int64_t block) {            \
+    return ISA::gradient_by_channels_scratch<ISA::F>(*conv, piece_channels, block);                                          \
+  }                                                                                                                          \
+  EXPORT(void, name##_gradient_by_channels)                                                                                  \
+  (const Conv* conv, int64_t threads, int64_t channels, int64_t piece_channels, int64_t block, float* shared,                \
+   float* scratch, float* gw) {                                                                                              \
+    ISA::gradient_by_channels<ISA::F>(*conv, threads, channels, piece_channels, block, shared, scratch, gw);                 \
   }
 
-WINOGRAD(2)
-WINOGRAD(4)
+FORM(winograd2, Winograd<2>)
+FORM(winograd4, Winograd<4>)
+FORM(patches, Patches)
 
 EXPORT(int64_t, panel_width)() { return ISA::NR; }
+EXPORT(int64_t, vector_width)() { return ISA::VL; }
+EXPORT(int64_t, register_rows)() { return ISA::MR; }
 
 EXPORT(void, pack_weights)
-(const float* weight, int64_t taps, int64_t channels, int64_t filters, int64_t first, int64_t last, float* packed) {
-  ISA::pack_weights(weight, taps, channels, filters, first, last, packed);
+(const Weight* weight, int64_t taps, int64_t channels, int64_t filters, int64_t threads, float* packed) {
+  ISA::pack_weights(*weight, taps, channels, filters, threads, packed);
 }
-EXPORT(void, turn_weights)
-(const float* weight, int64_t taps, int64_t channels, int64_t filters, int64_t first, int64_t last, float* turned) {
-  ISA::turn_weights(weight, taps, channels, filters, first, last, turned);
+EXPORT(void, direct)(const Window* win, const float* packed, int64_t threads) { ISA::direct(*win, packed, threads); }
+EXPORT(int64_t, direct_gradient_scratch)(const Window* win) { return ISA::direct_gradient_scratch(*win); }
+EXPORT(int64_t, direct_gradient_sums)(const Window* win, int64_t parts) { return ISA::direct_gradient_sums(*win, parts); }
+EXPORT(void, direct_gradient)
+(const Window* win, int64_t threads, int64_t parts, float* sums, float* scratch, float* gw) {
+  ISA::direct_gradient(*win, threads, parts, sums, scratch, gw);
 }
-EXPORT(void, direct_rows)(const Window* win, const float* packed, int64_t first, int64_t last) {
-  ISA::direct_rows(win, packed, first, last);
-}
-EXPORT(void, direct_gradient_rows)
-(const Window* win, int64_t first, int64_t last, int64_t first_panel, int64_t last_panel, float* sum, float* scratch) {
-  ISA::direct_gradient_rows(win, first, last, first_panel, last_panel, sum, scratch);
-}
-EXPORT(void, direct_gradient_taps)
-(const Window* win, const float* sum, int64_t parts, int64_t part, int64_t first, int64_t last, float* gw) {
-  ISA::direct_gradient_taps(win, sum, parts, part, first, last, gw);
-}
-EXPORT(void, naive_rows)(const Window* win, const float* weight, int64_t first, int64_t last) {
-  ISA::naive_rows(win, weight, first, last);
-}
+EXPORT(void, naive)(const Window* win, const float* weight, int64_t threads) { ISA::naive(*win, weight, threads); }
 
 EXPORT(void, relu_bias_backward)
 (const Maps* gy, const Maps* y, const Maps* out, int64_t h, int64_t w, int64_t first, int64_t last, double* sums) {

@@ -1,5 +1,5 @@
 // What the Python side hands to the kernels: plain structs of pointers and sizes, all sizes 64-bit, strides in floats.
-// Symbols: N images, C input channels, K filters, H W input rows columns, P Q output rows columns.
+// Symbols: N images, C input channels, K filters, H W input rows columns, P Q output rows columns, R S kernel rows columns.
 #pragma once
 #include <cstdint>
 
@@ -10,16 +10,30 @@ struct Maps {
   int64_t channels;
 };
 
-// A 3x3 convolution of stride 1: y[p,q] = epilogue(sum_{r,s} x[p + r - pad, q + s - pad] w[r,s]).
-// The input is one source, or two whose channels follow one another (skip map and upsampled map, never concatenated).
+// w[r, s, c, k] = data[(r * S + s) * tap + c * row + k * column], the taps in reverse order if `turned`. Either c or k is
+// the axis of neighbours (stride 1): k of a convolution, c of an input gradient, which reads the same weight transposed.
+struct Weight {
+  const float* data;
+  int64_t tap, row, column, turned;
+};
+
+// A convolution whose output is computed tile by tile (kernels/cpu/tiles.h). The input is one source, or two whose channels
+// follow one another (skip map and upsampled map, never concatenated).
+//
+//   Winograd: 3x3, stride 1: y[p, q] = epilogue(sum_{r,s} x[p + r - pad, q + s - pad] w[r, s]); patches are 1x1.
+//   Patches: every patch_in pixels of x become patch_out pixels of y, one of the two patches being 1x1 and the other the
+//   kernel: a 1x1 convolution, a convolution whose stride is its kernel size, or the transpose of one.
+//
+// For a weight gradient, y is the gradient of the output, read.
 struct Conv {
   Maps x[2];
   Maps y;
   int64_t images, h, w, p, q;
-  int64_t pad;          // zeros above and left of x; below and right as many as p and q ask for
-  const float* weight;  // (3, 3, C, K)
-  const float* bias;    // (K) or null
-  int64_t relu;         // 1: y = max(y, 0)
+  int64_t pad;  // zeros above and left of x; below and right as many as p and q ask for
+  int64_t patch_in[2], patch_out[2];
+  Weight weight;
+  const float* bias;  // (K) or null
+  int64_t relu;       // 1: y = max(y, 0)
 };
 
 // Any convolution of an input that is padded already: y[p,q] = epilogue(sum_{i,j} x[p sh + i dh, q sw + j dw] w[i,j]).

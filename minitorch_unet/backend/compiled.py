@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+SIZES = ("_scratch", "_shared", "_sums", "_size", "_width", "_rows")  # endings of functions that return a number
 
 
 class Maps(ctypes.Structure):
@@ -28,14 +29,25 @@ class Maps(ctypes.Structure):
     )
 
 
+class Weight(ctypes.Structure):
+    """A convolution's weight, straight or transposed, see kernels/cpu/shapes.h; strides in floats."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("tap", "row", "column", "turned")),
+    )
+
+
 class Conv(ctypes.Structure):
-    """A 3x3 convolution of stride 1, see kernels/cpu/shapes.h."""
+    """A convolution that is computed tile by tile, see kernels/cpu/shapes.h."""
 
     _fields_ = (
         ("x", Maps * 2),
         ("y", Maps),
         *((name, ctypes.c_int64) for name in ("images", "h", "w", "p", "q", "pad")),
-        ("weight", ctypes.c_void_p),
+        ("patch_in", ctypes.c_int64 * 2),
+        ("patch_out", ctypes.c_int64 * 2),
+        ("weight", Weight),
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int64),
     )
@@ -105,7 +117,7 @@ def function(name: str) -> Callable[..., Any]:
     """The C function `name` for the chosen instruction set. Integers go as int64, floats as float, arrays by address"""
     library, instruction_set = _load()
     raw = getattr(library, f"{name}_{instruction_set}")
-    raw.restype = ctypes.c_int64 if name == "panel_width" else None
+    raw.restype = ctypes.c_int64 if name.endswith(SIZES) else None
 
     def call(*arguments: Any) -> Any:
         return raw(*(_converted(a) for a in arguments))

@@ -10,34 +10,34 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .compiled import Conv, Maps, Window, function, scratch
+from .compiled import Conv, Maps, Weight, Window, function, scratch
 from .memory import empty
 from .reference import Array, Kernels, Pair
+from .threads import get_num_threads
 from .threads import run_parallel as run_on_threads
 
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 
 PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
-TILE_BLOCK = 48  # tiles transformed and multiplied at a time, a multiple of the register tiles' rows
-TILE_BYTES = 2_000_000  # transformed input of such a block at most: it is read once for each panel of filters
-LARGE_WEIGHT = 12_000_000  # bytes of transformed weights from which on they are better transformed block by block
-SHARED_BYTES = 20_000_000  # transformed input of a group of tiles shared by all threads, to stay in the outer cache
-SUM_BYTES = 24_000_000  # for all partial weight gradients together
+
+# How work is cut so that its parts stay in cache, in bytes: see kernels/cpu/tiles.h.
+BLOCK_BYTES = 600_000  # a block of tiles, transformed, and its products: most of a core's second-level cache
+LARGE_WEIGHT = 6_000_000  # transformed weights from which on they are not made all at once
+SHARED_BYTES = 16_000_000  # transformed input of the tiles that all threads share: part of the third-level cache
+SUM_BYTES = 24_000_000  # all partial weight gradients together
+CHANNELS = 96  # whose weights are transformed at a time
+PIECE_CHANNELS = 64  # whose weight gradient is summed at a time
+GRADIENT_BLOCK = 128  # tiles whose gradients are transformed at a time
 
 
 def cuts(n: int, pieces: int = PIECES) -> list[Pair]:
     """0..n as at most `pieces` ranges (first, last), evenly."""
     pieces = max(1, min(n, pieces))
     return [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
-
-
-def lead(rows: int, channels: int) -> int:
-    """Floats from one of V's matrices to the next, as `lead` in kernels/cpu/winograd.h."""
-    return rows * (channels if channels % 512 else channels + 16) + 16
 
 
 def usable(*arrays: Array | None) -> bool:
@@ -64,15 +64,24 @@ def taps_first(weight: Array) -> Array:
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
 
 
+def straight(weight: Array) -> Weight:
+    """The C description of a contiguous (R, S, C, K) weight for a convolution from C to K channels."""
+    c, k = weight.shape[2:]
+    return Weight(weight.ctypes.data, c * k, k, 1, 0)
+
+
+def transposed(weight: Array, turned: bool) -> Weight:
+    """The same for its transpose, from K to C channels; `turned`: with the taps in reverse order."""
+    c, k = weight.shape[2:]
+    return Weight(weight.ctypes.data, c * k, 1, k, turned)
+
+
+def _call(form: str, conv: Conv, name: str, *arguments: Any) -> Any:
+    """The C function `name` of a form, for a convolution."""
+    return function(f"{form}_{name}")(conv, *arguments)
+
+
 run_parallel = functools.partial(run_on_threads, blas=False)  # the kernels make no calls to the BLAS library
-
-
-class Group(NamedTuple):
-    """Tiles first .. first+size-1 of a convolution, with their transformed input v[xi][tile][c]."""
-
-    first: int
-    size: int
-    v: Array
 
 
 class CpuKernels(Kernels):
@@ -83,7 +92,9 @@ class CpuKernels(Kernels):
         self.algorithm = os.environ.get("MINITORCH_UNET_CONV", "auto")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"MINITORCH_UNET_CONV is {self.algorithm!r}; legal are {', '.join(ALGORITHMS)}")
-        self.panel = function("panel_width")()
+        self.panel, self.vector, self.rows = (
+            function(name)() for name in ("panel_width", "vector_width", "register_rows")
+        )
 
     # ------------------------------------------------------------ convolution
 
@@ -100,12 +111,16 @@ class CpuKernels(Kernels):
         reach = (h + 2 * padding[0] - dilation[0] * (r - 1) - 1, w + 2 * padding[1] - dilation[1] * (s - 1) - 1)
         p, q = reach[0] // stride[0] + 1, reach[1] // stride[1] + 1
         y = self.empty_channels_last((n, k, p, q), np.float32)
+        taps = taps_first(weight)
+        epilogue = {"weight": straight(taps), "bias": bias, "relu": relu}
         tile = self._tile(c, k, (r, s), stride, padding, dilation)
         if tile and len(sources) <= 2:
-            self._winograd(tile, sources, taps_first(weight), bias, relu, padding[0], y)
+            self._convolve(f"winograd{tile}", sources, y, pad=padding[0], **epilogue)
+        elif self._separate((r, s), stride, padding, dilation) and len(sources) == 1:
+            self._convolve("patches", sources, y, patch_in=(r, s), **epilogue)
         else:
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
-            self._direct(padded, taps_first(weight), bias, relu, stride, dilation, y)
+            self._direct(padded, taps, straight(taps), bias, relu, stride, dilation, y)
         return y
 
     def conv2d_input_grad(
@@ -114,29 +129,25 @@ class CpuKernels(Kernels):
     ) -> Array:  # fmt: skip
         """See Kernels.conv2d_input_grad."""
         k, c, r, s = weight.shape
-        upsampling = stride == (r, s) and padding == (0, 0) and dilation == (1, 1)
         exact = tuple(input_size) == (gy.shape[2] * r, gy.shape[3] * s)
+        upsampling = exact and self._separate((r, s), stride, padding, dilation)
         reach = tuple(dilation[i] * ((r, s)[i] - 1) - padding[i] for i in (0, 1))
         plain = stride == (1, 1) and min(reach) >= 0 and all(
             input_size[i] == gy.shape[2 + i] + dilation[i] * ((r, s)[i] - 1) - 2 * padding[i] for i in (0, 1)
         )  # fmt: skip
         ours = self.algorithm != "im2col" and groups == 1 and usable(gy, weight, bias)
-        if not ours or not (plain or (upsampling and exact)):
+        if not ours or not (plain or upsampling):
             return super().conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups, bias)
         gx = self.empty_channels_last((gy.shape[0], c, *input_size), np.float32)
-        turned = self._turned(taps_first(weight))
-        if plain:
-            tile = self._tile(k, c, (r, s), stride, reach, dilation)
-            if tile:
-                self._winograd(tile, (gy,), turned, bias, False, reach[0], gx)
-            else:
-                padded = self.pad(gy, reach[0], reach[0], reach[1], reach[1])
-                self._direct(padded, turned, bias, False, stride, dilation, gx)
-        else:  # every tap writes pixels of its own; `turned` has them in reverse order
-            for i in range(r):
-                for j in range(s):
-                    matrix = turned[r - 1 - i, s - 1 - j][None, None]
-                    self._direct(gy, matrix, bias, False, (1, 1), (1, 1), gx[:, :, i::r, j::s])
+        taps = taps_first(weight)
+        tile = self._tile(k, c, (r, s), stride, reach, dilation) if plain else 0
+        if tile:
+            self._convolve(f"winograd{tile}", (gy,), gx, pad=reach[0], weight=transposed(taps, turned=True), bias=bias)
+        elif upsampling:
+            self._convolve("patches", (gy,), gx, patch_out=(r, s), weight=transposed(taps, turned=False), bias=bias)
+        else:
+            padded = self.pad(gy, reach[0], reach[0], reach[1], reach[1])
+            self._direct(padded, taps, transposed(taps, turned=True), bias, False, stride, dilation, gx)
         return gx
 
     def conv2d_weight_grad(
@@ -149,8 +160,12 @@ class CpuKernels(Kernels):
         c, k = sum(source.shape[1] for source in sources), gy.shape[1]
         gw = empty((*kernel, c, k), np.float32)
         tile = self._tile(c, k, kernel, stride, padding, dilation)
-        if tile and len(sources) <= 2:
-            self._winograd_gradient(tile, sources, gy, padding[0], gw)
+        if gy.size == 0 or gw.size == 0:
+            gw[...] = 0
+        elif tile and len(sources) <= 2:
+            self._gradient(f"winograd{tile}", sources, gy, gw, pad=padding[0])
+        elif self._separate(kernel, stride, padding, dilation) and len(sources) == 1:
+            self._gradient("patches", sources, gy, gw, patch_in=kernel)
         else:
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
             self._direct_gradient(padded, gy, kernel, stride, dilation, gw)
@@ -165,109 +180,86 @@ class CpuKernels(Kernels):
             return 4 if min(c, k) >= 8 else 0
         return 2 if self.algorithm == "winograd2" else 4
 
-    def _turned(self, weight: Array) -> Array:
-        """(R, S, C, K) -> (R, S, K, C) with the taps in reverse order."""
-        r, s, c, k = weight.shape
-        turned = empty((r, s, k, c), np.float32)
-        work = function("turn_weights")
-        run_parallel(lambda part: work(weight, r * s, c, k, *part, turned), cuts(r * s))
-        return turned
+    def _separate(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
+        """Whether the windows touch without overlap, so that the convolution is a product of patches."""
+        return stride == kernel and padding == (0, 0) and dilation == (1, 1) and self.algorithm != "naive"
 
-    def _description(self, sources: tuple[Array, ...], y: Array, pad: int) -> tuple[Conv, list[Array]]:
-        """The C description of a 3x3 convolution and the arrays it points to, which must be kept alive."""
+    # ------------------------------------------------ tile by tile (kernels/cpu/tiles.h)
+
+    def _description(
+        self, sources: tuple[Array, ...], y: Array, pad: int = 0, patch_in: Pair = (1, 1), patch_out: Pair = (1, 1)
+    ) -> tuple[Conv, list[Array]]:
+        """The C description of a convolution and the arrays it points to, which must be kept alive."""
         kept = [channels_last(source) for source in sources]
-        conv = Conv(y=maps(y), images=y.shape[0], h=kept[0].shape[2], w=kept[0].shape[3], p=y.shape[2], q=y.shape[3])
+        (h, w), (p, q) = kept[0].shape[2:], y.shape[2:]
+        conv = Conv(y=maps(y), images=y.shape[0], h=h, w=w, p=p // patch_out[0], q=q // patch_out[1], pad=pad)
         for i, source in enumerate(kept):
             conv.x[i] = maps(source)
-        conv.pad = pad
+        for i in (0, 1):
+            conv.patch_in[i], conv.patch_out[i] = patch_in[i], patch_out[i]
         return conv, kept
 
-    def _winograd(
-        self, m: int, sources: tuple[Array, ...], weight: Array, bias: Array | None, relu: bool, pad: int, y: Array
-    ) -> None:
-        """3x3 convolution into y, weight (3, 3, C, K), by minimal filtering with tiles of m x m outputs."""
-        conv, kept = self._description(sources, y, pad)
+    def _measures(self, form: str, conv: Conv) -> tuple[int, int, int, int]:
+        """(XI, columns of V, columns of U in whole panels, tiles) of a convolution in this form."""
+        m = int(form[-1]) if form != "patches" else 1
+        xi = 1 if form == "patches" else (m + 2) ** 2
+        taps_in, taps_out = conv.patch_in[0] * conv.patch_in[1], conv.patch_out[0] * conv.patch_out[1]
+        c = taps_in * sum(-(-x.channels // self.vector) * self.vector for x in conv.x)
+        k = taps_out * -(-conv.y.channels // self.panel) * self.panel
+        return xi, c, k, conv.images * -(-conv.p // m) * -(-conv.q // m)
+
+    def _convolve(
+        self, form: str, sources: tuple[Array, ...], y: Array, weight: Weight, bias: Array | None = None,
+        relu: bool = False, **geometry: Any,
+    ) -> None:  # fmt: skip
+        """A convolution into y, bias and ReLU included."""
+        conv, kept = self._description(sources, y, **geometry)
         bias = None if bias is None else np.ascontiguousarray(bias)
-        conv.weight, conv.relu = weight.ctypes.data, relu
+        conv.weight, conv.relu = weight, relu
         conv.bias = None if bias is None else bias.ctypes.data
-        xi, (c, k) = (m + 2) ** 2, weight.shape[2:]
-        panels = -(-k // self.panel)
-        tiles = conv.images * -(-conv.p // m) * -(-conv.q // m)
-        size = xi * c * panels * self.panel
-        if 4 * size < LARGE_WEIGHT or tiles > 1024:
-            u = scratch("weights", size)
-            work = function(f"winograd{m}_weights")
-            run_parallel(lambda part: work(conv, *part, u), cuts(panels))
-            block = max(12, min(TILE_BLOCK, TILE_BYTES // (4 * xi * c) // 12 * 12))
-            rest = xi * (lead(block, c) + lead(block, self.panel))
-            whole = function(f"winograd{m}_by_tiles")
-            run_parallel(lambda part: whole(conv, u, *part, block, scratch("tiles", rest)), cuts(tiles))
+        xi, c, k, tiles = self._measures(form, conv)
+        threads = get_num_threads()
+        call = functools.partial(_call, form, conv)
+        if form == "patches" or 4 * xi * c * k < LARGE_WEIGHT:
+            u = scratch("weights", call("weights_size"))
+            call("weights", threads, u)
+            block = min(96, max(1, BLOCK_BYTES // (4 * xi * (c + self.panel)) // self.rows)) * self.rows
+            rest = scratch("tiles", threads * call("by_tiles_scratch", block))
+            call("by_tiles", threads, u, block, rest)
         else:
-            block = 96
-            each = function(f"winograd{m}_by_filters")
-
-            def filters(group: Group, part: Pair) -> None:
-                rest = scratch("tiles", xi * (self.panel * block + lead(group.size, self.panel)))
-                each(conv, group.v, group.first, group.size, *part, block, rest)
-
-            self._by_groups(filters, conv, m, c, tiles, panels)
+            at_once = max(1, min(tiles, SHARED_BYTES // (4 * xi * c)))
+            at_once = -(-tiles // -(-tiles // at_once))
+            group = min(range(max(1, self.rows * 2 // 3), self.rows + 1), key=lambda rows: (-(-at_once // rows) * rows, -rows))
+            channels = min(c, CHANNELS)
+            shared = scratch("shared", call("by_filters_shared", at_once, group))
+            rest = scratch("tiles", threads * call("by_filters_scratch", at_once, channels))
+            call("by_filters", threads, at_once, group, channels, shared, rest)
         del kept
 
-    def _by_groups(
-        self, work: Callable[[Group, Pair], None], conv: Conv, m: int, c: int, tiles: int, panels: int
-    ) -> None:
-        """For one group of tiles after another: transform its input, shared by all, then `work` on ranges of panels."""
-        xi = (m + 2) ** 2
-        inputs = function(f"winograd{m}_inputs")
-
-        def transform(group: Group, part: Pair) -> None:
-            inputs(conv, group.first, group.size, *part, group.v)
-
-        for first, last in cuts(tiles, -(-4 * xi * c * tiles // SHARED_BYTES)):
-            group = Group(first, last - first, scratch("shared", xi * lead(last - first, c)))
-            parts = [(first + a, first + b) for a, b in cuts(group.size)]
-            run_parallel(functools.partial(transform, group), parts)
-            run_parallel(functools.partial(work, group), cuts(panels, 2 * PIECES))
-
-    def _winograd_gradient(self, m: int, sources: tuple[Array, ...], gy: Array, pad: int, gw: Array) -> None:
-        """gw (3, 3, C, K) by minimal filtering: the m x m output gradients of a tile act as its filter."""
+    def _gradient(self, form: str, sources: tuple[Array, ...], gy: Array, gw: Array, **geometry: Any) -> None:
+        """gw (R, S, C, K), the gradient of a convolution's weight."""
         gy = channels_last(gy)
-        conv, kept = self._description(sources, gy, pad)
-        xi, (c, k) = (m + 2) ** 2, gw.shape[2:]
-        panels = -(-k // self.panel)
-        tiles = conv.images * -(-conv.p // m) * -(-conv.q // m)
-        one = xi * c * self.panel  # floats of a panel's sum
-        parts = min(PIECES, SUM_BYTES // (4 * panels * one), -(-tiles // 64))
-        taps = function(f"winograd{m}_gradient_taps")
-        if parts >= 4 or (parts and tiles <= 64 * parts):
-            sums = np.zeros((parts, panels * one), np.float32)
-            pieces = cuts(tiles, len(sums))
-            by_tiles = function(f"winograd{m}_gradient_by_tiles")
-            rest = xi * (lead(TILE_BLOCK, c) + lead(TILE_BLOCK, self.panel))
-            run_parallel(
-                lambda i: by_tiles(conv, *pieces[i], TILE_BLOCK, sums[i], scratch("tiles", rest)), range(len(pieces))
-            )
-            each = functools.partial(taps, conv)
-            run_parallel(
-                lambda part: each(sums[:, part[0] * one :], len(sums), panels * one, *part, gw), cuts(panels)
-            )
-            return
-        by_filters = function(f"winograd{m}_gradient_by_filters")
-        groups = max(1, -(-4 * xi * c * tiles // SHARED_BYTES))
-        # With one group of tiles a range of panels is summed and transformed back at once; else all sums are kept.
-        sums = np.zeros(panels * one if groups > 1 else 0, np.float32)
-
-        def filters(group: Group, part: Pair) -> None:
-            rest = scratch("tiles", xi * lead(128, self.panel))
-            own = sums[part[0] * one :] if groups > 1 else scratch("sums", (part[1] - part[0]) * one)
-            if groups == 1:
-                own[: (part[1] - part[0]) * one] = 0
-            by_filters(conv, group.v, group.first, group.size, *part, 128, own, rest)
-            if group.first + group.size == tiles:
-                taps(conv, own, 1, 0, *part, gw)
-
-        self._by_groups(filters, conv, m, c, tiles, panels)
+        conv, kept = self._description(sources, gy, **geometry)
+        xi, c, k, tiles = self._measures(form, conv)
+        threads = get_num_threads()
+        call = functools.partial(_call, form, conv)
+        wanted = max(1, min(PIECES, tiles // 32))  # ranges of tiles, each with a sum of its own
+        parts = min(wanted, SUM_BYTES // (4 * xi * c * k))
+        if parts >= min(4, wanted):
+            block = max(24, min(192, BLOCK_BYTES // (4 * xi * (c + self.panel))))
+            sums = scratch("sums", call("gradient_by_tiles_sums", parts))
+            rest = scratch("tiles", threads * call("gradient_by_tiles_scratch", block))
+            call("gradient_by_tiles", threads, parts, block, sums, rest, gw)
+        else:
+            at_once = max(self.vector, min(c, SHARED_BYTES // (4 * xi * tiles) // self.vector * self.vector))
+            each = min(at_once, PIECE_CHANNELS)
+            block = min(tiles, GRADIENT_BLOCK)
+            shared = scratch("shared", call("gradient_by_channels_shared", at_once))
+            rest = scratch("tiles", threads * call("gradient_by_channels_scratch", each, block))
+            call("gradient_by_channels", threads, at_once, each, block, shared, rest, gw)
         del kept
+
+    # ------------------------------------------------ direct (kernels/cpu/direct.h)
 
     def _window(self, x: Array, y: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Window:
         return Window(
@@ -276,44 +268,35 @@ class CpuKernels(Kernels):
         )  # fmt: skip
 
     def _direct(
-        self, x: Array, weight: Array, bias: Array | None, relu: bool, stride: Pair, dilation: Pair, y: Array
-    ) -> None:
-        """Convolution of a padded x into y (which may be a strided view), weight (R, S, C, K), in direct arithmetic."""
+        self, x: Array, taps: Array, weight: Weight, bias: Array | None, relu: bool, stride: Pair, dilation: Pair,
+        y: Array,
+    ) -> None:  # fmt: skip
+        """Convolution of a padded x into y in direct arithmetic; `weight` describes `taps` (R, S, ...)."""
         x = channels_last(x)
-        r, s, c, k = weight.shape
+        kernel, c, k = taps.shape[:2], x.shape[1], y.shape[1]
         bias = None if bias is None else np.ascontiguousarray(bias)
-        window = self._window(x, y, (r, s), stride, dilation)
+        window = self._window(x, y, kernel, stride, dilation)
         window.bias, window.relu = None if bias is None else bias.ctypes.data, relu
-        lines = cuts(y.shape[0] * y.shape[2], 4 * PIECES)
+        threads = get_num_threads()
         if self.algorithm == "naive":
-            naive = function("naive_rows")
-            run_parallel(lambda part: naive(window, weight, *part), lines)
+            if weight.column != 1:
+                taps = np.ascontiguousarray(taps[::-1, ::-1].transpose(0, 1, 3, 2))
+            function("naive")(window, taps, threads)
             return
-        panels = -(-k // self.panel)
-        packed = scratch("weights", panels * r * s * c * self.panel)
-        pack, each = function("pack_weights"), function("direct_rows")
-        run_parallel(lambda part: pack(weight, r * s, c, k, *part, packed), cuts(panels))
-        run_parallel(lambda part: each(window, packed, *part), lines)
+        packed = scratch("weights", -(-k // self.panel) * self.panel * kernel[0] * kernel[1] * c)
+        function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
+        function("direct")(window, packed, threads)
 
     def _direct_gradient(self, x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair, gw: Array) -> None:
         """gw (R, S, C, K) in direct arithmetic, x padded."""
         x, gy = channels_last(x), channels_last(gy)
         window = self._window(x, gy, kernel, stride, dilation)
-        panels = -(-gw.shape[3] // self.panel)
-        size = panels * self.panel * gw[..., 0].size
-        lines = gy.shape[0] * gy.shape[2]
-        each = function("direct_gradient_rows")
-        pieces = [
-            (i, rows, columns)
-            for i, rows in enumerate(cuts(lines, min(PIECES, max(1, SUM_BYTES // (8 * size)))))
-            for columns in cuts(panels, 4)
-        ]
-        sums = np.zeros((pieces[-1][0] + 1, size), np.float32)
-        run_parallel(
-            lambda piece: each(window, *piece[1], *piece[2], sums[piece[0]], scratch("tiles", 64 * self.panel)), pieces
-        )
-        taps = function("direct_gradient_taps")
-        run_parallel(lambda part: taps(window, sums, len(sums), size, *part, gw), cuts(panels))
+        threads = get_num_threads()
+        size = function("direct_gradient_sums")(window, 1)
+        parts = max(1, min(PIECES, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))
+        sums = scratch("sums", parts * size)
+        rest = scratch("tiles", threads * function("direct_gradient_scratch")(window))
+        function("direct_gradient")(window, threads, parts, sums, rest, gw)
 
     # ------------------------------------------------- bias, ReLU, borders, pooling
 

@@ -1,0 +1,60 @@
+// Convolutions whose windows do not overlap, as plain products of pixels, a form for tiles.h: 1x1, a kernel with a stride
+// of its own size, and its transpose, the up-convolution. A tile is one pixel of the smaller map and its patch of the larger.
+#pragma once
+#include "tiles.h"
+
+namespace ISA {
+
+struct Patches {
+  static constexpr int OUT = 1, XI = 1;
+  using Place = Tiles<Patches>::Place;
+
+  // (tap, channels) of the patch of x that belongs to the tile.
+  template <class Where>
+  static inline void input(const Conv& conv, Place at, int64_t c0, int64_t c1, Where where, int64_t) {
+    const Maps& x = conv.x[0];
+    const float* patch = x.data + at.image * x.image + at.top * conv.patch_in[0] * x.row + at.left * conv.patch_in[1] * x.pixel;
+    int64_t column = 0;
+    for (int64_t i = 0; i < conv.patch_in[0]; i++)
+      for (int64_t j = 0; j < conv.patch_in[1]; j++)
+        by_vectors(x.channels, [&](int64_t c, int n) {
+          if (column >= c0 && column < c1) store(where(column), load_first(patch + i * x.row + j * x.pixel + c, n));
+          column += VL;
+        });
+  }
+
+  static inline void weights(const Conv& conv, int64_t tap, int64_t c, int rows, int64_t k, int columns, float* u, int64_t) {
+    const Weight& w = conv.weight;
+    const float* from = w.data + tap * w.tap + c * w.row + k * w.column;
+    if (w.column != 1)
+      transpose_block(from, w.column, rows, columns, u, NR);
+    else
+      for (int i = 0; i < VL; i++) store(u + i * NR, i < rows && columns ? load_first(from + i * w.row, columns) : Vec{});
+  }
+
+  static inline void output(const Conv& conv, Place at, const Panel& panel, const float* m, int64_t) {
+    float* out = pixel(conv, at, panel.tap) + panel.first;
+    by_vectors(panel.columns, [&](int64_t k, int n) {
+      Vec x = load(m + k);
+      if (conv.bias) x += load_first(conv.bias + panel.first + k, n);
+      store_first(out + k, conv.relu ? relu(x) : x, n);
+    });
+  }
+
+  static inline void gradient(const Conv& conv, Place at, int64_t tap, int64_t k, int n, float* g, int64_t) {
+    store(g, load_first(pixel(conv, at, tap) + k, n));
+  }
+
+  template <class Sum>
+  static inline void taps(Sum sum, float* gw, int64_t, int n) {
+    store_first(gw, sum(0), n);
+  }
+
+ private:
+  static inline float* pixel(const Conv& conv, Place at, int64_t tap) {
+    int64_t row = at.top * conv.patch_out[0] + tap / conv.patch_out[1], column = at.left * conv.patch_out[1] + tap % conv.patch_out[1];
+    return conv.y.data + at.image * conv.y.image + row * conv.y.row + column * conv.y.pixel;
+  }
+};
+
+}  // namespace ISA
