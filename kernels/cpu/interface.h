@@ -37,8 +37,8 @@
     return ISA::gradient_by_tiles_sums<ISA::F>(*conv, parts);                                                                \
   }                                                                                                                          \
   EXPORT(void, name##_gradient_by_tiles)                                                                                     \
-  (const Conv* conv, int64_t threads, int64_t parts, int64_t block, float* sums, float* scratch, float* gw) {                \
-    ISA::gradient_by_tiles<ISA::F>(*conv, threads, parts, block, sums, scratch, gw);                                         \
+  (const Conv* conv, int64_t threads, int64_t parts, int64_t groups, int64_t block, float* sums, float* scratch, float* gw) { \
+    ISA::gradient_by_tiles<ISA::F>(*conv, threads, parts, groups, block, sums, scratch, gw);                                 \
   }                                                                                                                          \
   EXPORT(int64_t, name##_gradient_by_channels_shared)(const Conv* conv, int64_t channels) {                                  \
     return ISA::gradient_by_channels_shared<ISA::F>(*conv, channels);                                                        \

@@ -23,6 +23,14 @@ struct Patches {
         });
   }
 
+  static inline Region region(const Conv& conv, Place at, int64_t side_by_side) {
+    return {at.top * conv.patch_in[0], conv.patch_in[0], at.left * conv.patch_in[1], side_by_side * conv.patch_in[1]};
+  }
+  // Every patch_out[1]-th pixel belongs to the tap; their lines hold the others' channels or are passed over.
+  static inline Region output_region(const Conv& conv, Place at, int64_t side_by_side, int64_t tap) {
+    return {at.top * conv.patch_out[0] + tap / conv.patch_out[1], 1, at.left * conv.patch_out[1], side_by_side * conv.patch_out[1]};
+  }
+
   static inline void weights(const Conv& conv, int64_t tap, int64_t c, int rows, int64_t k, int columns, float* u, int64_t) {
     const Weight& w = conv.weight;
     const float* from = w.data + tap * w.tap + c * w.row + k * w.column;
@@ -37,7 +45,11 @@ struct Patches {
     by_vectors(panel.columns, [&](int64_t k, int n) {
       Vec x = load(m + k);
       if (conv.bias) x += load_first(conv.bias + panel.first + k, n);
-      store_first(out + k, conv.relu ? relu(x) : x, n);
+      if (conv.relu) x = relu(x);
+      if (conv.stream && n == VL)
+        stream(out + k, x);
+      else
+        store_first(out + k, x, n);
     });
   }
 

@@ -34,6 +34,7 @@ struct Conv {
   Weight weight;
   const float* bias;  // (K) or null
   int64_t relu;       // 1: y = max(y, 0)
+  int64_t stream;     // 1: write y past the caches; every vector of it is aligned
 };
 
 // Any convolution of an input that is padded already: y[p,q] = epilogue(sum_{i,j} x[p sh + i dh, q sw + j dw] w[i,j]).

@@ -31,11 +31,28 @@ static inline Vec load_first(const float* p, int n) {
   std::memcpy(&v, p, sizeof(float) * n);
   return v;
 }
+// Past the caches, straight to memory: for results so large that nothing of them would still be there when it is read. `p`
+// is aligned to a vector.
+static inline void stream(float* p, Vec v) {
+#if VECTOR_FLOATS == 16
+  __builtin_ia32_movntps512(p, v);
+#elif VECTOR_FLOATS == 8
+  __builtin_ia32_movntps256(p, v);
+#else
+  store(p, v);
+#endif
+}
 static inline void store_first(float* p, Vec v, int n) {
   if (n == VL)
     store(p, v);
   else
     std::memcpy(p, &v, sizeof(float) * n);
+}
+
+// Bring the cache lines of n floats at p near, by reading one float of each. Where vectors are read from memory in any but
+// the plainest order, neither the processor's own guesses nor its prefetch instructions keep up with it; they do with this.
+static inline void touch(const float* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) (void)*static_cast<const volatile float*>(p + i);
 }
 
 // max(a, 0); NaN stays NaN, as in NumPy and PyTorch.

@@ -52,7 +52,28 @@ struct Tiles {
   Place operator[](int64_t tile) const {
     return {tile / (down * across), tile / across % down * F::OUT, tile % across * F::OUT};
   }
+  // Tiles first .. first+count-1 row by row of tiles: work(place of the first, how many side by side).
+  template <class Work>
+  void by_rows(int64_t first, int64_t count, Work work) const {
+    for (int64_t end = first + count; first < end;) {
+      int64_t side_by_side = least(end - first, across - first % across);
+      work((*this)[first], side_by_side);
+      first += side_by_side;
+    }
+  }
 };
+
+// Rows top .. top+rows-1 and columns left .. left+columns-1 of an image.
+struct Region {
+  int64_t top, rows, left, columns;
+};
+
+// Read through channels c0 .. c1-1 of a region, as far as it lies within h x w pixels.
+static inline void touch(const Maps& maps, int64_t image, Region at, int64_t h, int64_t w, int64_t c0, int64_t c1) {
+  for (int64_t i = most(0, at.top); i < least(h, at.top + at.rows); i++)
+    for (int64_t j = most(0, at.left); j < least(w, at.left + at.columns); j++)
+      touch(maps.data + image * maps.image + i * maps.row + j * maps.pixel + c0, c1 - c0);
+}
 
 // V of tiles first .. first+count-1 in groups of `group`: v[xi][tile / group][c / VL][tile % group][VL], `step` between xi;
 // only channels c0 .. c1-1 (multiples of VL).
@@ -60,6 +81,15 @@ template <class F>
 static void input_tiles(const Conv& conv, int64_t first, int64_t count, int64_t group, int64_t c0, int64_t c1, float* v,
                         int64_t step) {
   Tiles<F> tiles(conv);
+  tiles.by_rows(first, count, [&](auto place, int64_t side_by_side) {
+    int64_t before = 0;  // columns of V before this source's
+    for (const Maps& maps : conv.x) {
+      int64_t from = most(0, c0 - before), to = least(maps.channels, c1 - before);
+      if (taps_in(conv) > 1) from = 0, to = maps.channels;
+      if (from < to) touch(maps, place.image, F::region(conv, place, side_by_side), conv.h, conv.w, from, to);
+      before += padded(maps);
+    }
+  });
   for (int64_t i = 0; i < count; i++) {
     auto place = tiles[first + i];
     float* row = v + i / group * group * (c1 - c0) + i % group * VL;
@@ -124,9 +154,10 @@ static void by_tiles(const Conv& conv, int64_t threads, const float* u, int64_t 
     int64_t first = piece * block, rows = least(block, count - first);
     input_tiles<F>(conv, first, rows, MR, 0, c, v, v_step);
     for (int64_t panel = 0; panel < panels_of(conv); panel++) {
-      int64_t columns = Panel(conv, panel).columns;
-      for (int xi = 0; xi < F::XI; xi++)
-        multiply_groups(v + xi * v_step, rows, MR, MR * c, u + (panel * F::XI + xi) * c * NR, c, m + xi * m_step, columns, false);
+      Panel p(conv, panel);
+      for (int xi = 0; xi < F::XI; xi++) {
+        multiply_groups(v + xi * v_step, rows, MR, MR * c, u + (panel * F::XI + xi) * c * NR, c, m + xi * m_step, p.columns, false);
+      }
       output_tiles<F>(conv, first, rows, panel, m, m_step);
     }
   });
@@ -155,12 +186,13 @@ static void by_filters(const Conv& conv, int64_t threads, int64_t tiles, int64_t
     });
     parallel(threads, panels_of(conv), [&](int64_t panel, int64_t thread) {
       float *u = scratch + thread * each, *m = u + F::XI * u_step;
-      int64_t columns = Panel(conv, panel).columns;
+      Panel p(conv, panel);
       for (int64_t c0 = 0; c0 < c; c0 += channels) {
         int64_t n = least(channels, c - c0);
         weights<F>(conv, panel, c0, c0 + n, u, u_step);
-        for (int xi = 0; xi < F::XI; xi++)
-          multiply_groups(v + xi * v_step + c0 * group, rows, group, group * c, u + xi * u_step, n, m + xi * m_step, columns, c0 > 0);
+        for (int xi = 0; xi < F::XI; xi++) {
+          multiply_groups(v + xi * v_step + c0 * group, rows, group, group * c, u + xi * u_step, n, m + xi * m_step, p.columns, c0 > 0);
+        }
       }
       output_tiles<F>(conv, first, rows, panel, m, m_step);
     });
@@ -174,6 +206,10 @@ template <class F>
 static void gradient_tiles(const Conv& conv, int64_t panel, int64_t first, int64_t count, float* g, int64_t step) {
   Tiles<F> tiles(conv);
   Panel p(conv, panel);
+  tiles.by_rows(first, count, [&](auto place, int64_t side_by_side) {
+    Region at = F::output_region(conv, place, side_by_side, p.tap);
+    touch(conv.y, place.image, at, conv.p * conv.patch_out[0], conv.q * conv.patch_out[1], p.first, p.first + p.columns);
+  });
   for (int64_t i = 0; i < count; i++)
     for (int part = 0; part < NR && part < p.columns; part += VL)
       F::gradient(conv, tiles[first + i], p.tap, p.first + part, int(least(VL, p.columns - part)), g + i * NR + part, step);
@@ -213,20 +249,22 @@ static int64_t gradient_by_tiles_sums(const Conv& conv, int64_t parts) {
   return parts * panels_of(conv) * F::XI * apart(columns_of_v(conv) * NR);
 }
 
-// Few channels, many tiles: the tiles are cut into `parts` ranges, each with a sum of its own, in blocks of `block`.
+// Many tiles: they are cut into `parts` ranges, each with a sum of its own, and go through it in blocks of `block`. The
+// filters are cut into `groups` for the sake of more threads; each group transforms the input anew.
 template <class F>
-static void gradient_by_tiles(const Conv& conv, int64_t threads, int64_t parts, int64_t block, float* sums, float* scratch,
-                              float* gw) {
+static void gradient_by_tiles(const Conv& conv, int64_t threads, int64_t parts, int64_t groups, int64_t block, float* sums,
+                              float* scratch, float* gw) {
   int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, each = gradient_by_tiles_scratch<F>(conv, block);
-  int64_t v_step = apart(block * c), g_step = apart(block * NR), s_step = apart(c * NR);
-  int64_t part = panels_of(conv) * F::XI * s_step;
-  parallel(threads, parts, [&](int64_t piece, int64_t thread) {
-    float *v = scratch + thread * each, *g = v + F::XI * v_step, *s = sums + piece * part;
-    int64_t begin = count * piece / parts, end = count * (piece + 1) / parts;
+  int64_t v_step = apart(block * c), g_step = apart(block * NR), s_step = apart(c * NR), all = panels_of(conv);
+  int64_t part = all * F::XI * s_step;
+  parallel(threads, parts * groups, [&](int64_t piece, int64_t thread) {
+    int64_t number = piece / groups, group = piece % groups;
+    float *v = scratch + thread * each, *g = v + F::XI * v_step, *s = sums + number * part;
+    int64_t begin = count * number / parts, end = count * (number + 1) / parts;
     for (int64_t first = begin; first < end; first += block) {
       int64_t rows = least(block, end - first);
       input_tiles<F>(conv, first, rows, rows, 0, c, v, v_step);
-      for (int64_t panel = 0; panel < panels_of(conv); panel++) {
+      for (int64_t panel = all * group / groups; panel < all * (group + 1) / groups; panel++) {
         gradient_tiles<F>(conv, panel, first, rows, g, g_step);
         for (int xi = 0; xi < F::XI; xi++)
           multiply_transposed_group(v + xi * v_step, rows, rows * VL, g + xi * g_step, c, s + (panel * F::XI + xi) * s_step,
@@ -235,7 +273,7 @@ static void gradient_by_tiles(const Conv& conv, int64_t threads, int64_t parts, 
     }
   });
   int64_t pieces = c / VL;
-  parallel(threads, panels_of(conv) * pieces, [&](int64_t piece, int64_t) {
+  parallel(threads, all * pieces, [&](int64_t piece, int64_t) {
     int64_t panel = piece / pieces, c0 = piece % pieces * VL;
     gradient_taps<F>(conv, panel, c0, c0 + VL, sums + panel * F::XI * s_step + c0 * NR, s_step, parts, part, gw);
   });

@@ -168,6 +168,14 @@ struct Winograd {
       });
   }
 
+  // What `side_by_side` tiles from `at` on are computed from, and where they go.
+  static inline Region region(const Conv& conv, Place at, int64_t side_by_side) {
+    return {at.top - conv.pad, T, at.left - conv.pad, side_by_side * M + 2};
+  }
+  static inline Region output_region(const Conv&, Place at, int64_t side_by_side, int64_t) {
+    return {at.top, M, at.left, side_by_side * M};
+  }
+
   // Channels c .. c+rows-1 times filters k .. k+columns-1, VL of each at most; zeros up to VL.
   static inline void weights(const Conv& conv, int64_t, int64_t c, int rows, int64_t k, int columns, float* u, int64_t step) {
     const Weight& w = conv.weight;
@@ -177,6 +185,9 @@ struct Winograd {
     for (int tap = 0; tap < 9; tap++) {
       const float* from = w.data + (w.turned ? 8 - tap : tap) * w.tap + c * w.row + k * w.column;
       float* to = buffer + tap * VL * VL;
+      // The next VL channels' weights, which lie a row of filters, often a page, apart: nothing else would fetch them in time.
+      for (int i = 0; i < VL; i++)
+        __builtin_prefetch(w.column == 1 ? from + (VL + i) * w.row : from + VL * w.row + i * w.column, 0, 2);
       taps[tap] = to;
       if (w.column != 1)
         transpose_block(from, w.column, rows, columns, to, VL);
@@ -195,7 +206,7 @@ struct Winograd {
     int64_t rows = least(M, conv.p - at.top), columns = least(M, conv.q - at.left);
     by_vectors(panel.columns, [&](int64_t k, int n) {
       Vec bias = conv.bias ? load_first(conv.bias + panel.first + k, n) : Vec{};
-      float* out = conv.y.data + at.image * conv.y.image + at.top * conv.y.row + at.left * conv.y.pixel + panel.first + k;
+      float* out = pixel(conv.y, at) + panel.first + k;
       bool relu_too = conv.relu;
       auto tile = [&](auto store_at) INLINE {
         both_ways<T, M>([](const Vec* in, Vec* out) INLINE { Lines<M>::output(in, out); },
@@ -205,7 +216,10 @@ struct Winograd {
                           store_at(i, j, relu_too ? relu(x) : x);
                         });
       };
-      if (rows == M && columns == M && n == VL)
+      bool whole = rows == M && columns == M && n == VL;
+      if (whole && conv.stream)
+        tile([&](int i, int j, Vec x) INLINE { stream(out + i * conv.y.row + j * conv.y.pixel, x); });
+      else if (whole)
         tile([&](int i, int j, Vec x) INLINE { store(out + i * conv.y.row + j * conv.y.pixel, x); });
       else
         tile([&](int i, int j, Vec x) INLINE {
@@ -227,6 +241,11 @@ struct Winograd {
     both_ways<T, 3>([](const Vec* in, Vec* out) INLINE { Lines<M>::taps(in, out); },
                     [&](auto i, auto j) INLINE { return sum(i * T + j); },
                     [&](auto i, auto j, Vec x) INLINE { store_first(gw + (i * 3 + j) * tap, x, n); });
+  }
+
+ private:
+  static inline float* pixel(const Maps& maps, Place at) {
+    return maps.data + at.image * maps.image + at.top * maps.row + at.left * maps.pixel;
   }
 };
 

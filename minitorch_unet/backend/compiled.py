@@ -50,6 +50,7 @@ class Conv(ctypes.Structure):
         ("weight", Weight),
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int64),
+        ("stream", ctypes.c_int64),
     )
 
 

@@ -25,12 +25,15 @@ ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
 
 # How work is cut so that its parts stay in cache, in bytes: see kernels/cpu/tiles.h.
-BLOCK_BYTES = 600_000  # a block of tiles, transformed, and its products: most of a core's second-level cache
-LARGE_WEIGHT = 6_000_000  # transformed weights from which on they are not made all at once
+BLOCK_BYTES = 400_000  # a block of tiles, transformed, and its products: most of a core's second-level cache
+LARGE_WEIGHT = 20_000_000  # transformed weights from which on they are not made all at once
 SHARED_BYTES = 16_000_000  # transformed input of the tiles that all threads share: part of the third-level cache
-SUM_BYTES = 24_000_000  # all partial weight gradients together
+STREAM_BYTES = 24_000_000  # results from which on no part is still in cache when it is read
+GRADIENT_SHARED_BYTES = 5_000_000  # the same for weight gradients
+SUM_BYTES = 20_000_000  # partial weight gradients
+MANY_TILES = 600  # from which on the weight gradient is better cut by tiles than by channels
 CHANNELS = 96  # whose weights are transformed at a time
-PIECE_CHANNELS = 64  # whose weight gradient is summed at a time
+PIECE_CHANNELS = 128  # whose weight gradient is summed at a time
 GRADIENT_BLOCK = 128  # tiles whose gradients are transformed at a time
 
 
@@ -217,6 +220,7 @@ class CpuKernels(Kernels):
         bias = None if bias is None else np.ascontiguousarray(bias)
         conv.weight, conv.relu = weight, relu
         conv.bias = None if bias is None else bias.ctypes.data
+        conv.stream = y.nbytes >= STREAM_BYTES and all(n % 64 == 0 for n in (y.ctypes.data, y.strides[0], *y.strides[2:]))
         xi, c, k, tiles = self._measures(form, conv)
         threads = get_num_threads()
         call = functools.partial(_call, form, conv)
@@ -243,15 +247,16 @@ class CpuKernels(Kernels):
         xi, c, k, tiles = self._measures(form, conv)
         threads = get_num_threads()
         call = functools.partial(_call, form, conv)
-        wanted = max(1, min(PIECES, tiles // 32))  # ranges of tiles, each with a sum of its own
-        parts = min(wanted, SUM_BYTES // (4 * xi * c * k))
-        if parts >= min(4, wanted):
+        size = 4 * xi * c * k
+        if size <= SUM_BYTES and tiles >= MANY_TILES or 2 * size <= BLOCK_BYTES:
+            parts = max(min(2, tiles), min(PIECES, SUM_BYTES // size, tiles // 32))
+            groups = min(-(-threads // parts), k // self.panel)
             block = max(24, min(192, BLOCK_BYTES // (4 * xi * (c + self.panel))))
             sums = scratch("sums", call("gradient_by_tiles_sums", parts))
             rest = scratch("tiles", threads * call("gradient_by_tiles_scratch", block))
-            call("gradient_by_tiles", threads, parts, block, sums, rest, gw)
+            call("gradient_by_tiles", threads, parts, groups, block, sums, rest, gw)
         else:
-            at_once = max(self.vector, min(c, SHARED_BYTES // (4 * xi * tiles) // self.vector * self.vector))
+            at_once = max(self.vector, min(c, GRADIENT_SHARED_BYTES // (4 * xi * tiles) // self.vector * self.vector))
             each = min(at_once, PIECE_CHANNELS)
             block = min(tiles, GRADIENT_BLOCK)
             shared = scratch("shared", call("gradient_by_channels_shared", at_once))

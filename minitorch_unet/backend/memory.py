@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 LARGE = 1 << 20  # bytes from which on memory is kept
+ALIGNMENT = 64  # bytes of a cache line: a vector that crosses from one line into the next costs twice
 IDLE_LIMIT = 1 << 30  # bytes kept at most
 
 _lock = threading.RLock()  # re-entered when an array dies while memory is being asked for
@@ -47,7 +48,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         memory = _take(size)
         if memory is None:
             _release(size)
-            memory = np.empty(size, np.uint8)
+            raw = np.empty(size + ALIGNMENT, np.uint8)
+            memory = raw[-raw.ctypes.data % ALIGNMENT :][:size]
     return np.asarray(_Lease(memory, tuple(shape), dtype))
 
 
