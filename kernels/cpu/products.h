@@ -45,25 +45,32 @@ INLINE static inline void step(Accumulators<R, NV>& sum, const float* a, int64_t
   });
 }
 
+// What the accumulators hold goes to o, or is added to it: a long sum in parts is more exact than one term after another.
+template <int R, int NV>
+INLINE static inline void finish(const Accumulators<R, NV>& sum, float* o, bool add) {
+  each<R, NV>([&](auto r, auto v) INLINE {
+    float* p = o + r * NR + v * VL;
+    store(p, add ? load(p) + sum[r][v] : sum[r][v]);
+  });
+}
+
 // o (R x NV vectors, rows NR apart) = [o +] a b for n columns of a group of `group` rows, n a multiple of VL.
 template <int R, int NV>
 static void multiply(const float* a, int64_t group, const float* b, int64_t n, float* o, bool add) {
-  Accumulators<R, NV> sum;
-  each<R, NV>([&](auto r, auto v) INLINE { sum[r][v] = add ? load(o + r * NR + v * VL) : Vec{}; });
+  Accumulators<R, NV> sum{};
   for (int64_t c = 0; c < n; c += VL, a += group * VL)
 #pragma GCC unroll 4
     for (int j = 0; j < VL; j++, b += NR) step<R, NV>(sum, a + j, VL, b);
-  each<R, NV>([&](auto r, auto v) INLINE { store(o + r * NR + v * VL, sum[r][v]); });
+  finish<R, NV>(sum, o, add);
 }
 
 // o (CR x NV vectors, rows NR apart) = [o +] a^T b for a (n x CR, rows VL apart) and b (n x NV vectors, rows NR apart).
 template <int NV>
 static void multiply_transposed(const float* a, const float* b, int64_t n, float* o, bool add) {
-  Accumulators<CR, NV> sum;
-  each<CR, NV>([&](auto r, auto v) INLINE { sum[r][v] = add ? load(o + r * NR + v * VL) : Vec{}; });
+  Accumulators<CR, NV> sum{};
 #pragma GCC unroll 4
   for (int64_t i = 0; i < n; i++) step<CR, NV>(sum, a + i * VL, 1, b + i * NR);
-  each<CR, NV>([&](auto r, auto v) INLINE { store(o + r * NR + v * VL, sum[r][v]); });
+  finish<CR, NV>(sum, o, add);
 }
 
 // run.operator()<R>() for R = rows, which is 1 .. MR.
