@@ -1,5 +1,5 @@
-// Convolutions whose windows do not overlap, as plain products of pixels, a form for tiles.h: 1x1, a kernel with a stride
-// of its own size, and its transpose, the up-convolution. A tile is one pixel of the smaller map and its patch of the larger.
+// Convolutions as plain products of patches of pixels, a form for tiles.h: of any kernel, stride, dilation and padding, and
+// up-convolutions. Patches are copied side by side (im2col), but only those of a block of tiles, where they stay in cache.
 #pragma once
 #include "tiles.h"
 
@@ -9,31 +9,39 @@ struct Patches {
   static constexpr int OUT = 1, XI = 1;
   using Place = Tiles<Patches>::Place;
 
-  // (tap, channels) of the patch of x that belongs to the tile.
   template <class Where>
   static inline void input(const Conv& conv, Place at, int64_t c0, int64_t c1, Where where, int64_t) {
-    const Maps& x = conv.x[0];
-    const float* patch = x.data + at.image * x.image + at.top * conv.patch_in[0] * x.row + at.left * conv.patch_in[1] * x.pixel;
     int64_t column = 0;
-    for (int64_t i = 0; i < conv.patch_in[0]; i++)
-      for (int64_t j = 0; j < conv.patch_in[1]; j++)
-        by_vectors(x.channels, [&](int64_t c, int n) {
-          if (column >= c0 && column < c1) store(where(column), load_first(patch + i * x.row + j * x.pixel + c, n));
-          column += VL;
-        });
+    for (const Maps& x : conv.x)
+      for (int64_t i = 0; i < conv.patch_in[0]; i++)
+        for (int64_t j = 0; j < conv.patch_in[1]; j++) {
+          int64_t row = at.top * conv.stride[0] + i * conv.dilation[0] - conv.pad[0];
+          int64_t left = at.left * conv.stride[1] + j * conv.dilation[1] - conv.pad[1];
+          bool inside = row >= 0 && left >= 0 && row < conv.h && left < conv.w;
+          const float* from = x.data + at.image * x.image + row * x.row + left * x.pixel;
+          by_vectors(x.channels, [&](int64_t c, int n) INLINE {
+            if (column >= c0 && column < c1) store(where(column), inside ? load_first(from + c, n) : Vec{});
+            column += VL;
+          });
+        }
   }
 
   static inline Region region(const Conv& conv, Place at, int64_t side_by_side) {
-    return {at.top * conv.patch_in[0], conv.patch_in[0], at.left * conv.patch_in[1], side_by_side * conv.patch_in[1]};
+    return {at.top * conv.stride[0] - conv.pad[0], (conv.patch_in[0] - 1) * conv.dilation[0] + 1,
+            at.left * conv.stride[1] - conv.pad[1],
+            (side_by_side - 1) * conv.stride[1] + (conv.patch_in[1] - 1) * conv.dilation[1] + 1};
   }
   // Every patch_out[1]-th pixel belongs to the tap; their lines hold the others' channels or are passed over.
   static inline Region output_region(const Conv& conv, Place at, int64_t side_by_side, int64_t tap) {
     return {at.top * conv.patch_out[0] + tap / conv.patch_out[1], 1, at.left * conv.patch_out[1], side_by_side * conv.patch_out[1]};
   }
 
+  static inline void touch_weights(const Conv& conv, int64_t tap, int64_t c, int64_t channels, const Panel& panel) {
+    touch(conv.weight, turned(conv, tap), c, channels, panel.first, panel.columns);
+  }
   static inline void weights(const Conv& conv, int64_t tap, int64_t c, int rows, int64_t k, int columns, float* u, int64_t) {
     const Weight& w = conv.weight;
-    const float* from = w.data + tap * w.tap + c * w.row + k * w.column;
+    const float* from = w.data + turned(conv, tap) * w.tap + c * w.row + k * w.column;
     if (w.column != 1)
       transpose_block(from, w.column, rows, columns, u, NR);
     else
@@ -63,6 +71,9 @@ struct Patches {
   }
 
  private:
+  static inline int64_t turned(const Conv& conv, int64_t tap) {
+    return conv.weight.turned ? taps_in(conv) * taps_out(conv) - 1 - tap : tap;
+  }
   static inline float* pixel(const Conv& conv, Place at, int64_t tap) {
     int64_t row = at.top * conv.patch_out[0] + tap / conv.patch_out[1], column = at.left * conv.patch_out[1] + tap % conv.patch_out[1];
     return conv.y.data + at.image * conv.y.image + row * conv.y.row + column * conv.y.pixel;

@@ -20,17 +20,17 @@ struct Weight {
 // A convolution whose output is computed tile by tile (kernels/cpu/tiles.h). The input is one source, or two whose channels
 // follow one another (skip map and upsampled map, never concatenated).
 //
-//   Winograd: 3x3, stride 1: y[p, q] = epilogue(sum_{r,s} x[p + r - pad, q + s - pad] w[r, s]); patches are 1x1.
-//   Patches: every patch_in pixels of x become patch_out pixels of y, one of the two patches being 1x1 and the other the
-//   kernel: a 1x1 convolution, a convolution whose stride is its kernel size, or the transpose of one.
+//   Winograd: 3x3, stride 1: y[p, q] = epilogue(sum_{r,s} x[p + r - pad, q + s - pad] w[r, s]); both patches are 1x1.
+//   Patches: a patch of x, patch_in pixels `dilation` apart at (p, q) * stride - pad, becomes patch_out pixels of y at
+//   (p, q) * patch_out. patch_in is the kernel of a convolution, patch_out that of an up-convolution; the other one is 1x1.
 //
 // For a weight gradient, y is the gradient of the output, read.
 struct Conv {
   Maps x[2];
   Maps y;
   int64_t images, h, w, p, q;
-  int64_t pad;  // zeros above and left of x; below and right as many as p and q ask for
-  int64_t patch_in[2], patch_out[2];
+  int64_t pad[2];  // zeros above and left of x; below and right as many as p and q ask for
+  int64_t patch_in[2], patch_out[2], stride[2], dilation[2];
   Weight weight;
   const float* bias;  // (K) or null
   int64_t relu;       // 1: y = max(y, 0)

@@ -105,21 +105,40 @@ static inline void transpose_block(const float* in, int64_t row, int rows, int c
   for (int i = 0; i < VL; i++) store(out + i * next, lines[i]);
 }
 
+// Read through one tap of a weight, channels c .. c+channels-1, filters k .. k+filters-1: often 128 bytes every few KB.
+static inline void touch(const Weight& w, int64_t tap, int64_t c, int64_t channels, int64_t k, int64_t filters) {
+  const float* from = w.data + tap * w.tap + c * w.row + k * w.column;
+  if (w.column == 1)
+    for (int64_t i = 0; i < channels; i++) touch(from + i * w.row, filters);
+  else
+    for (int64_t i = 0; i < filters; i++) touch(from + i * w.column, channels);
+}
+
+// The columns c0 .. c1-1 of V by their origin: work(tap of the input patch, first channel in all sources together, channels,
+// column of the first). c0 and c1 are multiples of VL.
+template <class Work>
+static inline void by_origin(const Conv& conv, int64_t c0, int64_t c1, Work work) {
+  int64_t start = 0, before = 0;  // sources follow one another within a tap; with several taps there is but one source
+  for (const Maps& maps : conv.x) {
+    for (int64_t tap = 0; tap < taps_in(conv); tap++, start += padded(maps)) {
+      int64_t from = most(0, c0 - start), to = least(maps.channels, c1 - start);
+      if (from < to) work(tap, before + from, to - from, start + from);
+    }
+    before += maps.channels;
+  }
+}
+
 // U[panel], channels c0 .. c1-1: u[xi][c - c0][NR], `step` floats between xi.
 template <class F>
 static void weights(const Conv& conv, int64_t panel, int64_t c0, int64_t c1, float* u, int64_t step) {
   Panel p(conv, panel);
-  int64_t start = 0;
-  for (int source = 0; source < 2; source++)
-    for (int64_t tap = 0; tap < taps_in(conv); tap++) {
-      // Sources follow one another within a tap for Winograd, which has one tap; patches have one source.
-      int64_t channels = conv.x[source].channels, before = source ? conv.x[0].channels : 0;
-      for (int64_t c = 0; c < channels; c += VL, start += VL)
-        if (start >= c0 && start < c1)
-          for (int part = 0; part < NR; part += VL)
-            F::weights(conv, tap + p.tap, before + c, int(least(VL, channels - c)), p.first + part,
-                       int(most(0, least(VL, p.columns - part))), u + (start - c0) * NR + part, step);
-    }
+  by_origin(conv, c0, c1, [&](int64_t tap, int64_t first, int64_t channels, int64_t column) {
+    F::touch_weights(conv, tap + p.tap, first, channels, p);
+    for (int64_t c = 0; c < channels; c += VL)
+      for (int part = 0; part < NR; part += VL)
+        F::weights(conv, tap + p.tap, first + c, int(least(VL, channels - c)), p.first + part,
+                   int(most(0, least(VL, p.columns - part))), u + (column + c - c0) * NR + part, step);
+  });
 }
 
 template <class F>
@@ -220,24 +239,20 @@ template <class F>
 static void gradient_taps(const Conv& conv, int64_t panel, int64_t c0, int64_t c1, const float* s, int64_t step,
                           int64_t parts, int64_t part, float* gw) {
   Panel p(conv, panel);
-  int64_t start = 0, total = conv.x[0].channels + conv.x[1].channels, k = conv.y.channels;
-  for (int source = 0; source < 2; source++)
-    for (int64_t tap = 0; tap < taps_in(conv); tap++) {
-      int64_t channels = conv.x[source].channels, before = source ? conv.x[0].channels : 0;
-      for (int64_t c = 0; c < channels; c += VL, start += VL)
-        if (start >= c0 && start < c1)
-          for (int64_t i = 0; i < least(VL, channels - c); i++)
-            for (int half = 0; half < NR && half < p.columns; half += VL) {
-              const float* from = s + (start - c0 + i) * NR + half;
-              F::taps(
-                  [&](int xi) INLINE {
-                    Vec sum = load(from + xi * step);
-                    for (int64_t j = 1; j < parts; j++) sum += load(from + xi * step + j * part);
-                    return sum;
-                  },
-                  gw + ((tap + p.tap) * total + before + c + i) * k + p.first + half, total * k, int(least(VL, p.columns - half)));
-            }
-    }
+  int64_t total = conv.x[0].channels + conv.x[1].channels, k = conv.y.channels;
+  by_origin(conv, c0, c1, [&](int64_t tap, int64_t first, int64_t channels, int64_t column) {
+    for (int64_t c = 0; c < channels; c++)
+      for (int half = 0; half < NR && half < p.columns; half += VL) {
+        const float* from = s + (column + c - c0) * NR + half;
+        F::taps(
+            [&](int xi) INLINE {
+              Vec sum = load(from + xi * step);
+              for (int64_t j = 1; j < parts; j++) sum += load(from + xi * step + j * part);
+              return sum;
+            },
+            gw + ((tap + p.tap) * total + first + c) * k + p.first + half, total * k, int(least(VL, p.columns - half)));
+      }
+  });
 }
 
 template <class F>

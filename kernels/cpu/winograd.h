@@ -160,7 +160,7 @@ struct Winograd {
         int64_t column = start;
         start += VL;
         if (column < c0 || column >= c1) return;
-        Square d = square<T>(maps, at.image, at.top - conv.pad, at.left - conv.pad, conv.h, conv.w, c, n, buffer);
+        Square d = square<T>(maps, at.image, at.top - conv.pad[0], at.left - conv.pad[1], conv.h, conv.w, c, n, buffer);
         float* v = where(column);
         both_ways<T, T>([](const Vec* in, Vec* out) INLINE { Lines<M>::input(in, out); },
                         [&](auto i, auto j) INLINE { return load(d.data + i * d.row + j * d.pixel); },
@@ -170,12 +170,15 @@ struct Winograd {
 
   // What `side_by_side` tiles from `at` on are computed from, and where they go.
   static inline Region region(const Conv& conv, Place at, int64_t side_by_side) {
-    return {at.top - conv.pad, T, at.left - conv.pad, side_by_side * M + 2};
+    return {at.top - conv.pad[0], T, at.left - conv.pad[1], side_by_side * M + 2};
   }
   static inline Region output_region(const Conv&, Place at, int64_t side_by_side, int64_t) {
     return {at.top, M, at.left, side_by_side * M};
   }
 
+  static inline void touch_weights(const Conv& conv, int64_t, int64_t c, int64_t channels, const Panel& panel) {
+    for (int tap = 0; tap < 9; tap++) touch(conv.weight, tap, c, channels, panel.first, panel.columns);
+  }
   // Channels c .. c+rows-1 times filters k .. k+columns-1, VL of each at most; zeros up to VL.
   static inline void weights(const Conv& conv, int64_t, int64_t c, int rows, int64_t k, int columns, float* u, int64_t step) {
     const Weight& w = conv.weight;
@@ -185,9 +188,6 @@ struct Winograd {
     for (int tap = 0; tap < 9; tap++) {
       const float* from = w.data + (w.turned ? 8 - tap : tap) * w.tap + c * w.row + k * w.column;
       float* to = buffer + tap * VL * VL;
-      // The next VL channels' weights, which lie a row of filters, often a page, apart: nothing else would fetch them in time.
-      for (int i = 0; i < VL; i++)
-        __builtin_prefetch(w.column == 1 ? from + (VL + i) * w.row : from + VL * w.row + i * w.column, 0, 2);
       taps[tap] = to;
       if (w.column != 1)
         transpose_block(from, w.column, rows, columns, to, VL);

@@ -44,9 +44,8 @@ class Conv(ctypes.Structure):
     _fields_ = (
         ("x", Maps * 2),
         ("y", Maps),
-        *((name, ctypes.c_int64) for name in ("images", "h", "w", "p", "q", "pad")),
-        ("patch_in", ctypes.c_int64 * 2),
-        ("patch_out", ctypes.c_int64 * 2),
+        *((name, ctypes.c_int64) for name in ("images", "h", "w", "p", "q")),
+        *((name, ctypes.c_int64 * 2) for name in ("pad", "patch_in", "patch_out", "stride", "dilation")),
         ("weight", Weight),
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int64),

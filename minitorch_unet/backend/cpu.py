@@ -31,6 +31,7 @@ SHARED_BYTES = 16_000_000  # transformed input of the tiles that all threads sha
 STREAM_BYTES = 24_000_000  # results from which on no part is still in cache when it is read
 GRADIENT_SHARED_BYTES = 5_000_000  # the same for weight gradients
 SUM_BYTES = 20_000_000  # partial weight gradients
+WEIGHT_COST = 300  # of transforming one weight, in multiplications
 MANY_TILES = 600  # from which on the weight gradient is better cut by tiles than by channels
 CHANNELS = 96  # whose weights are transformed at a time
 PIECE_CHANNELS = 128  # whose weight gradient is summed at a time
@@ -115,15 +116,13 @@ class CpuKernels(Kernels):
         p, q = reach[0] // stride[0] + 1, reach[1] // stride[1] + 1
         y = self.empty_channels_last((n, k, p, q), np.float32)
         taps = taps_first(weight)
-        epilogue = {"weight": straight(taps), "bias": bias, "relu": relu}
-        tile = self._tile(c, k, (r, s), stride, padding, dilation)
-        if tile and len(sources) <= 2:
-            self._convolve(f"winograd{tile}", sources, y, pad=padding[0], **epilogue)
-        elif self._separate((r, s), stride, padding, dilation) and len(sources) == 1:
-            self._convolve("patches", sources, y, patch_in=(r, s), **epilogue)
-        else:
+        form = self._form(c, k, (r, s), stride, dilation, n, (p, q)) if len(sources) <= 2 else "direct"
+        if form == "direct":
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
             self._direct(padded, taps, straight(taps), bias, relu, stride, dilation, y)
+        else:
+            window = {"pad": padding, "patch_in": (r, s), "stride": stride, "dilation": dilation}
+            self._convolve(form, sources, y, straight(taps), bias, relu, **window)
         return y
 
     def conv2d_input_grad(
@@ -143,14 +142,16 @@ class CpuKernels(Kernels):
             return super().conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups, bias)
         gx = self.empty_channels_last((gy.shape[0], c, *input_size), np.float32)
         taps = taps_first(weight)
-        tile = self._tile(k, c, (r, s), stride, reach, dilation) if plain else 0
-        if tile:
-            self._convolve(f"winograd{tile}", (gy,), gx, pad=reach[0], weight=transposed(taps, turned=True), bias=bias)
-        elif upsampling:
-            self._convolve("patches", (gy,), gx, patch_out=(r, s), weight=transposed(taps, turned=False), bias=bias)
-        else:
+        if upsampling:
+            self._convolve("patches", (gy,), gx, transposed(taps, turned=False), bias, patch_out=(r, s))
+            return gx
+        form = self._form(k, c, (r, s), stride, dilation, gy.shape[0], input_size)
+        if form == "direct":
             padded = self.pad(gy, reach[0], reach[0], reach[1], reach[1])
             self._direct(padded, taps, transposed(taps, turned=True), bias, False, stride, dilation, gx)
+        else:
+            window = {"pad": reach, "patch_in": (r, s), "dilation": dilation}
+            self._convolve(form, (gy,), gx, transposed(taps, turned=True), bias, **window)
         return gx
 
     def conv2d_weight_grad(
@@ -162,43 +163,51 @@ class CpuKernels(Kernels):
             return super().conv2d_weight_grad(x, gy, kernel, stride, padding, dilation, groups)
         c, k = sum(source.shape[1] for source in sources), gy.shape[1]
         gw = empty((*kernel, c, k), np.float32)
-        tile = self._tile(c, k, kernel, stride, padding, dilation)
+        form = self._form(c, k, kernel, stride, dilation, gy.shape[0], gy.shape[2:]) if len(sources) <= 2 else "direct"
         if gy.size == 0 or gw.size == 0:
             gw[...] = 0
-        elif tile and len(sources) <= 2:
-            self._gradient(f"winograd{tile}", sources, gy, gw, pad=padding[0])
-        elif self._separate(kernel, stride, padding, dilation) and len(sources) == 1:
-            self._gradient("patches", sources, gy, gw, patch_in=kernel)
-        else:
+        elif form == "direct":
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
             self._direct_gradient(padded, gy, kernel, stride, dilation, gw)
+        else:
+            window = {"pad": padding, "patch_in": kernel, "stride": stride, "dilation": dilation}
+            self._gradient(form, sources, gy, gw, **window)
         return gw.transpose(3, 2, 0, 1)
 
-    def _tile(self, c: int, k: int, kernel: Pair, stride: Pair, padding: Any, dilation: Pair) -> int:
-        """Winograd's tile size for a convolution from c to k channels, or 0 for direct arithmetic."""
-        possible = kernel == (3, 3) and stride == dilation == (1, 1) and padding[0] == padding[1]
-        if not possible or self.algorithm in ("direct", "naive"):
-            return 0
+    def _form(self, c: int, k: int, kernel: Pair, stride: Pair, dilation: Pair, n: int, out_size: Pair) -> str:
+        """How to compute a convolution from c to k channels: "direct", or a form of kernels/cpu/tiles.h."""
+        if self.algorithm == "naive":
+            return "direct"
+        winograd = kernel == (3, 3) and stride == dilation == (1, 1)
         if self.algorithm == "auto":
-            return 4 if min(c, k) >= 8 else 0
-        return 2 if self.algorithm == "winograd2" else 4
+            p, q = out_size
+            # Multiplications for each pair of channels, and what it costs to transform their weights.
+            quicker = 36 * n * -(-p // 4) * -(-q // 4) + WEIGHT_COST < 9 * n * p * q
+            return "direct" if min(c, k) < 8 and kernel != (1, 1) else "winograd4" if winograd and quicker else "patches"
+        if winograd and self.algorithm != "direct":
+            return self.algorithm
+        return "patches" if stride == kernel and dilation == (1, 1) else "direct"
 
     def _separate(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
-        """Whether the windows touch without overlap, so that the convolution is a product of patches."""
+        """Whether a transposed convolution's windows touch without overlap, so that it is a product of patches."""
         return stride == kernel and padding == (0, 0) and dilation == (1, 1) and self.algorithm != "naive"
 
     # ------------------------------------------------ tile by tile (kernels/cpu/tiles.h)
 
     def _description(
-        self, sources: tuple[Array, ...], y: Array, pad: int = 0, patch_in: Pair = (1, 1), patch_out: Pair = (1, 1)
-    ) -> tuple[Conv, list[Array]]:
+        self, form: str, sources: tuple[Array, ...], y: Array, pad: Pair = (0, 0), patch_in: Pair = (1, 1),
+        patch_out: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
+    ) -> tuple[Conv, list[Array]]:  # fmt: skip
         """The C description of a convolution and the arrays it points to, which must be kept alive."""
         kept = [channels_last(source) for source in sources]
         (h, w), (p, q) = kept[0].shape[2:], y.shape[2:]
-        conv = Conv(y=maps(y), images=y.shape[0], h=h, w=w, p=p // patch_out[0], q=q // patch_out[1], pad=pad)
+        conv = Conv(y=maps(y), images=y.shape[0], h=h, w=w, p=p // patch_out[0], q=q // patch_out[1])
         for i, source in enumerate(kept):
             conv.x[i] = maps(source)
+        if form != "patches":
+            patch_in = (1, 1)
         for i in (0, 1):
+            conv.pad[i], conv.stride[i], conv.dilation[i] = pad[i], stride[i], dilation[i]
             conv.patch_in[i], conv.patch_out[i] = patch_in[i], patch_out[i]
         return conv, kept
 
@@ -213,10 +222,10 @@ class CpuKernels(Kernels):
 
     def _convolve(
         self, form: str, sources: tuple[Array, ...], y: Array, weight: Weight, bias: Array | None = None,
-        relu: bool = False, **geometry: Any,
+        relu: bool = False, **window: Pair,
     ) -> None:  # fmt: skip
         """A convolution into y, bias and ReLU included."""
-        conv, kept = self._description(sources, y, **geometry)
+        conv, kept = self._description(form, sources, y, **window)
         bias = None if bias is None else np.ascontiguousarray(bias)
         conv.weight, conv.relu = weight, relu
         conv.bias = None if bias is None else bias.ctypes.data
@@ -224,7 +233,7 @@ class CpuKernels(Kernels):
         xi, c, k, tiles = self._measures(form, conv)
         threads = get_num_threads()
         call = functools.partial(_call, form, conv)
-        if form == "patches" or 4 * xi * c * k < LARGE_WEIGHT:
+        if 4 * xi * c * k < LARGE_WEIGHT:
             u = scratch("weights", call("weights_size"))
             call("weights", threads, u)
             block = min(96, max(1, BLOCK_BYTES // (4 * xi * (c + self.panel)) // self.rows)) * self.rows
@@ -240,10 +249,10 @@ class CpuKernels(Kernels):
             call("by_filters", threads, at_once, group, channels, shared, rest)
         del kept
 
-    def _gradient(self, form: str, sources: tuple[Array, ...], gy: Array, gw: Array, **geometry: Any) -> None:
+    def _gradient(self, form: str, sources: tuple[Array, ...], gy: Array, gw: Array, **window: Pair) -> None:
         """gw (R, S, C, K), the gradient of a convolution's weight."""
         gy = channels_last(gy)
-        conv, kept = self._description(sources, gy, **geometry)
+        conv, kept = self._description(form, sources, gy, **window)
         xi, c, k, tiles = self._measures(form, conv)
         threads = get_num_threads()
         call = functools.partial(_call, form, conv)
