@@ -79,7 +79,7 @@ def layer_bars(results: dict[str, Any], file: Path) -> bool:
     found = layers(results)
     if not found:
         return False
-    figure, axes = make_figure(9.4, 0.26 * len(found) + 1.2, 1, 3, sharey=True)
+    figure, axes = make_figure(9.4, 0.26 * len(found) + 1.5, 1, 3, sharey=True)
     places = range(len(found))
     for axis, name in zip(axes, PASSES, strict=True):
         ours, torch = ([1e3 * layer[who].get(name, 0) for layer in found] for who in ("ours", "torch"))
@@ -94,7 +94,7 @@ def layer_bars(results: dict[str, Any], file: Path) -> bool:
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(list(places), [layer["name"] for layer in found])
     axes[0].invert_yaxis()
-    axes[0].legend(loc="lower right", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(file)
     return True
 
