@@ -108,17 +108,13 @@ def roofline(results: dict[str, Any], file: Path) -> bool:
     figure, axis = make_figure(8, 5)
     intensities = [layer["flops"] / layer["bytes"] for layer in found]
     low, high = min(intensities) / 2, max(intensities) * 2
-    roofs = (
-        (1, "direct arithmetic: best matrix product", "-"),
-        (4, "F(4×4, 3×3): a quarter of the multiplications", "--"),
-    )
-    for factor, label, line in roofs:
+    stream = rates["stream_gbs"]
+    roofs = ((1, "-", "direct arithmetic"), (4, "--", "F(4×4, 3×3), a quarter of the multiplications"))
+    for factor, line, label in roofs:
         top = factor * rates["gflops"]
-        corner = top / rates["stream_gbs"]
-        axis.plot([low, corner, high], [low * rates["stream_gbs"], top, top], line, color=INK, lw=1.2)
-        axis.text(high, top * 1.04, f"{label}, {top:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8, color=INK)
-    streaming = f"streaming, {rates['stream_gbs']:.0f} GB/s"
-    axis.text(low * 1.15, low * rates["stream_gbs"] * 5, streaming, fontsize=8, color=INK)
+        label = f"roof of {label}: {top:.0f} GFLOP/s"
+        axis.plot([low, top / stream, high], [low * stream, top, top], line, color=INK, lw=1.2, label=label)
+    axis.text(low * 1.15, low * stream * 1.6, f"streaming, {stream:.0f} GB/s", fontsize=8, color=INK, ha="left")
     for who, colour, label in (("torch", TORCH, "PyTorch"), ("ours", OURS, "minitorch_unet")):
         for name in PASSES:
             timed = [(i, layer) for i, layer in zip(intensities, found, strict=True) if name in layer[who]]
@@ -179,7 +175,7 @@ def scaling_curves(results: dict[str, Any], file: Path) -> bool:
     Sizes are placed by the arithmetic they need, which grows faster than the input's pixels while the borders that
     valid convolutions lose are a large part of the maps.
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     families = scaling(results)
     if not families:
@@ -199,6 +195,7 @@ def scaling_curves(results: dict[str, Any], file: Path) -> bool:
         axis.set(xscale="log", yscale="log", xlabel=names[what], ylabel="training step, s")
         axis.set_xticks(x, [str(group[what]) for group in family])
         axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
         fixed = {name: family[0][name] for name in ("size", "base", "batch") if name != what}
