@@ -105,16 +105,18 @@ def roofline(results: dict[str, Any], file: Path) -> bool:
     found, rates = [layer for layer in layers(results) if layer["flops"]], peak(results)
     if not found or not rates:
         return False
-    figure, axis = make_figure(8, 5)
+    figure, axis = make_figure(8, 5.6)
     intensities = [layer["flops"] / layer["bytes"] for layer in found]
     low, high = min(intensities) / 2, max(intensities) * 2
     stream = rates["stream_gbs"]
-    roofs = ((1, "-", "direct arithmetic"), (4, "--", "F(4×4, 3×3), a quarter of the multiplications"))
+    roofs = (
+        (1, "-", f"streaming {stream:.0f} GB/s; direct arithmetic"),
+        (4, "--", "a quarter of the multiplications, F(4×4, 3×3):"),
+    )
     for factor, line, label in roofs:
         top = factor * rates["gflops"]
-        label = f"roof of {label}: {top:.0f} GFLOP/s"
+        label = f"roof: {label} {top:.0f} GFLOP/s"
         axis.plot([low, top / stream, high], [low * stream, top, top], line, color=INK, lw=1.2, label=label)
-    axis.text(low * 1.15, low * stream * 1.6, f"streaming, {stream:.0f} GB/s", fontsize=8, color=INK, ha="left")
     for who, colour, label in (("torch", TORCH, "PyTorch"), ("ours", OURS, "minitorch_unet")):
         for name in PASSES:
             timed = [(i, layer) for i, layer in zip(intensities, found, strict=True) if name in layer[who]]
@@ -126,7 +128,7 @@ def roofline(results: dict[str, Any], file: Path) -> bool:
     axis.set_xlabel("FLOP of direct arithmetic per byte of least traffic")
     axis.set_ylabel("FLOP of direct arithmetic / time, GFLOP/s")
     axis.grid(which="major", alpha=0.3)
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(file)
     return True
 
