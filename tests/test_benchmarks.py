@@ -67,9 +67,10 @@ def sample(module: Any, size: int, base: int, quick: bool = False) -> dict[str, 
         if group.kind == "step":
             own = contender.startswith("ours")
             forward = sum(passes(layer, "auto" if own else "torch")["forward"] for layer in layers)
-            memory = sum(layer.bytes for layer in layers) / 2**20
-            times = {"forward_s": forward, "step_s": 3 * forward}
-            return {**times, "import_mib": 40, "peak_mib": 40 + memory * (0.6 if own else 1.1)}
+            recomputing = contender == "ours recompute"
+            memory = sum(layer.bytes for layer in layers) / 2**20 * (0.4 if recomputing else 0.6 if own else 1.1)
+            times = {"forward_s": forward, "step_s": (3.2 if recomputing else 3) * forward}
+            return {**times, "import_mib": 40, "peak_mib": 40 + memory}
         if contender == "torch":
             rows = [{layout: passes(layer, "torch") for layout in ("contiguous", "last")} for layer in layers]
             return {"engine": "torch 0", "layers": [{"seconds": seconds} for seconds in rows]}
@@ -92,7 +93,22 @@ def sample(module: Any, size: int, base: int, quick: bool = False) -> dict[str, 
         {"user_api": "blas", "internal_api": "openblas", "version": "0.3", "architecture": "made up", "num_threads": 2}
     ]}  # fmt: skip
     machine = {"processor": "made up", "cores": 2, "system": "Linux", "ours": versions, "environment": {}}
-    return {"groups": groups, "machine": {**machine, "torch": {"python": "3", "torch": "0"}}}
+    made = {form: curves(0.001 * (form == "winograd4"), 0.01) for form in ("direct", "winograd4")}
+    return {"groups": groups, "machine": {**machine, "torch": {"python": "3", "torch": "0"}}, "curve": curve(made)}
+
+
+def curves(shift: float, spread: float, steps: int = 40) -> dict[int, list[float]]:
+    """Losses that fall for three seeds, which end `spread` apart; the second half `shift` higher."""
+    return {
+        seed: [1 / (step + 1) + spread * (seed - 1) + shift * (step >= steps // 2) for step in range(steps)]
+        for seed in range(3)
+    }
+
+
+def curve(made: dict[str, dict[int, list[float]]]) -> dict[str, Any]:
+    """The curves as curve.py stores them."""
+    runs = [{"form": form, "seed": seed, "loss": loss} for form, by in made.items() for seed, loss in by.items()]
+    return {"settings": {}, "runs": runs}
 
 
 def test_arithmetic_of_the_papers_network(module: Any) -> None:
@@ -181,7 +197,7 @@ def test_run_keeps_what_is_there(module: Any, tmp_path: Path, monkeypatch: pytes
     """A file that is there is extended: failures are tried again, measurements kept; no contender goes unrecorded."""
     run = module("run")
     group = run.Group("steps", "step", 188, 2, 1, ("ours", "torch contiguous"), 2, 1)
-    monkeypatch.setattr(run, "plan", lambda quick, rounds: [group])
+    monkeypatch.setattr(run, "plan", lambda *settings: [group])
     asked: list[list[str]] = []
 
     def fake(command: list[str], *rest: Any, **more: Any) -> dict[str, Any]:
@@ -204,6 +220,61 @@ def test_run_keeps_what_is_there(module: Any, tmp_path: Path, monkeypatch: pytes
     assert all("failed" not in row for round_ in second for row in round_.values())
 
 
+def test_run_measures_what_is_asked_for(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections, rounds and runs by option; the contenders in turns; every command with its own settings."""
+    run = module("run")
+    commands: list[list[str]] = []
+    environments = []
+
+    def fake(command: list[str], extra: Any = None, *rest: Any, **more: Any) -> dict[str, Any]:
+        if command[1].endswith(".py"):
+            commands.append(command[1:])
+            environments.append(extra)
+        return {"forward_s": 1.0}
+
+    monkeypatch.setattr(run, "run_json", fake)
+    file = tmp_path / "result.json"
+    options = ["--only", "steps", "--only", "memory", "--rounds", "2", "--runs", "7", "--torch-python", "elsewhere"]
+    monkeypatch.setattr(sys, "argv", ["run.py", "-o", str(file), *options])
+    run.main()
+    groups = json.loads(file.read_text())["groups"]
+    assert {group["section"] for group in groups.values()} == {"steps", "memory"}
+    steps = next(group for group in groups.values() if group["section"] == "steps")
+    assert steps["size"] == 572 and steps["runs"] == 7
+    assert [next(iter(round_)) for round_ in steps["rounds"]] == ["ours", "ours recompute"]
+    recomputing = [command for command in commands if "--recompute" in command]
+    assert len(recomputing) == 2 + 4  # rounds of steps, sizes of memory
+    assert sum(extra == {"MINITORCH_UNET_KERNELS": "numpy"} for extra in environments) == 2
+    assert sum("bfloat16" in command for command in commands) == 2
+    runs = [command[command.index("--runs") + 1] for command in commands]
+    assert runs == ["7"] * 2 * len(steps["rounds"][0]) + ["1"] * (len(commands) - 2 * len(steps["rounds"][0]))
+
+
+def test_time_left_is_guessed(module: Any) -> None:
+    """Known work is not counted; a machine that turns out slower makes the rest of the guess longer."""
+    plan = module("plan")
+    groups = plan.plan(False, plan.ROUNDS)
+    assert list(dict.fromkeys(group.section for group in groups)) == list(plan.SECTIONS)
+    jobs = [(group, *job) for group in groups for job in plan.missing(group, {})]
+    assert len(jobs) == sum(group.rounds * len(group.contenders) for group in groups)
+    clock = plan.Clock()
+    assert 20 < clock.minutes(jobs) < 45
+    assert clock.minutes(jobs[5:]) < clock.minutes(jobs)
+    before = clock.minutes(jobs)
+    clock.add(600, 1800)
+    assert 2.5 * before < clock.minutes(jobs) < 3 * before
+    done = {"rounds": [{who: {"failed": "x"} if who == "ours" else {} for who in groups[0].contenders}]}
+    assert [number for number, who in plan.missing(groups[0], done) if who == "ours"] == [0, 1]
+    assert [number for number, who in plan.missing(groups[0], done) if who != "ours"] == [1] * 6
+
+
+def test_estimate_measures_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    text = call("run.py", "-o", file, "--estimate", "--rounds", "1")
+    assert "together about" in text and "scaling: 28 measurements" in text
+    assert not file.exists()
+
+
 def test_coretype_is_not_handed_down(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     code = "import json, os; print('noise'); print(json.dumps({'found': sorted(os.environ), 'x': os.environ.get('X')}))"
@@ -215,7 +286,7 @@ def test_coretype_is_not_handed_down(module: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_compare_prints_and_saves_ratios(tmp_path: Path) -> None:
     rival = tmp_path / "rival.py"
-    rival.write_text("print('{\"forward_s\": 1e9, \"step_s\": 1e9, \"peak_mib\": 1e9}')\n")
+    rival.write_text('print(\'{"forward_s": 1e9, "step_s": 1e9, "peak_mib": 1e9}\')\n')
     file = tmp_path / "ratios.json"
     arguments = ("--size", "188", "--base", "2", "--runs", "1", "--rounds", "1", "--json", str(file))
     assert "median ratios" in call("compare.py", "--rival", f"{sys.executable} {rival}", *arguments)
@@ -234,8 +305,100 @@ def test_ratio_is_taken_within_rounds(module: Any) -> None:
     assert results.ratio({"rounds": rounds}, "ours", ("c",), results.step) is None
 
 
-def test_slope_of_a_power_law(module: Any) -> None:
-    assert module("results").slope([1, 3, 10], [5, 5 * 9, 500]) == pytest.approx(2)
+def test_power_law(module: Any) -> None:
+    assert module("results").power_law([1, 3, 10], [5, 5 * 9, 500]) == pytest.approx((2, 5))
+
+
+def test_glance_by_hand(module: Any) -> None:
+    """Each ratio by the rivals it names: PyTorch's best or bfloat16, memory by layout, recomputing over ours."""
+    steps = {
+        "ours": (1, 4), "ours recompute": (1, 5), "ours numpy": (9, 16), "torch contiguous": (3, 10),
+        "torch compiled": (2, 8), "torch bfloat16": (1.5, 2),
+    }  # fmt: skip
+    rows = {name: {"forward_s": f, "step_s": s} for name, (f, s) in steps.items()}
+    peaks = {"ours": 300, "ours recompute": 200, "torch contiguous": 900, "torch channels_last": 400}
+    held = {name: {"step_s": 1, "peak_mib": mib + 50, "import_mib": 50} for name, mib in peaks.items()}
+    known = {"kind": "step", "size": 572, "base": 64, "batch": 1}
+    groups = {
+        "a": {"section": "steps", **known, "rounds": [rows]},
+        "b": {"section": "memory", **known, "rounds": [held]},
+        "c": {"section": "memory", **known, "size": 188, "rounds": [held]},
+    }
+    text = module("tables").glance({"groups": groups})
+    found = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in text.splitlines()[2:]]
+    assert [(title, ratio.strip("*")) for title, _, _, ratio in found] == [
+        ("forward pass", "0.50×"), ("training step", "0.50×"), ("forward pass", "0.67×"), ("training step", "2.00×"),
+        ("training step, NumPy alone", "2.00×"), ("peak memory of a step", "0.75×"), ("the same, recomputing", "0.50×"),
+        ("training step, recomputing", "1.25×"),
+    ]  # fmt: skip
+    assert found[0][1:3] == ("1 s", "PyTorch compiled, 2 s")
+    assert found[5][1:3] == ("300 MiB", "PyTorch channels_last, 400 MiB")
+    memory = module("tables").peaks({"groups": groups}).splitlines()
+    assert memory[3] == "| 572 px, base 64, batch 1 | 300 | 0.75× | 200 | 0.50× | 400 | 1.25× |"
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.005, "within"), (0.02, "outside"), (-0.02, "outside")])
+def test_verdict_on_curves(module: Any, shift: float, verdict: str) -> None:
+    """Seeds end 0.01 apart in standard deviation; a shift of all curves is compared with that."""
+    made = {"direct": curves(0, 0.01), "winograd4": curves(shift, 0.01)}
+    text = module("tables").curve({"curve": curve(made)})
+    assert f"**{verdict} the spread of seeds**" in text
+    assert f"differ by at most {abs(shift):.4f}, in the mean by {shift:+.4f} ± 0.0000" in text
+    assert "standard deviation of 0.0100" in text
+    assert text.splitlines()[2].count(f"{shift:+.4f}") == 1
+
+
+def test_no_verdict_without_a_spread(module: Any) -> None:
+    """One seed, or seeds that only one form has, are no ground to judge by; nothing at all gives no table."""
+    tables = module("tables")
+    made = {"direct": curves(0, 0.01), "winograd4": {1: curves(0, 0)[1]}}
+    text = tables.curve({"curve": curve(made)})
+    assert "one seed says nothing" in text and "within" not in text
+    assert tables.curve({"curve": curve({"direct": curves(0, 0), "winograd4": {}})}).count("winograd4") == 0
+    assert tables.curve({}) == tables.curve({"curve": {"settings": {}, "runs": []}}) == ""
+
+
+def test_curves_of_training(tmp_path: Path) -> None:
+    """Two forms, two seeds: the same start, other rounding; what is there is kept; other settings are refused."""
+    from minitorch_unet.backend.compiled import available
+    from minitorch_unet.data import write_image
+
+    if not available():
+        pytest.skip("needs the compiled kernels")
+    rng = np.random.default_rng(0)
+    for folder, values in (("image", 256), ("label", 2)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(2):
+            drawn = rng.integers(0, values, (48, 48)).astype(np.uint8)
+            write_image(tmp_path / "data" / folder / f"{number}.png", drawn)
+    file = tmp_path / "result.json"
+    arguments = ["--data", tmp_path / "data", "--size", "188", "--base", "8", "--steps", "3", "--weights", "none"]
+    first = call("curve.py", *arguments, "--seeds", "4", "-o", file)
+    assert "direct, seed 4" in first
+    second = call("curve.py", *arguments, "--seeds", "4,5", "-o", file)
+    assert "direct, seed 4:" not in second and "winograd4, seed 5:" in second and "spread of seeds" in second
+    stored = json.loads(file.read_text())
+    losses = {(run["form"], run["seed"]): run["loss"] for run in stored["curve"]["runs"]}
+    assert set(losses) == {(form, seed) for form in ("direct", "winograd4") for seed in (4, 5)}
+    for seed in (4, 5):
+        assert losses["direct", seed] != losses["winograd4", seed]
+        np.testing.assert_allclose(losses["direct", seed][0], losses["winograd4", seed][0], rtol=1e-6)
+        np.testing.assert_allclose(losses["direct", seed], losses["winograd4", seed], rtol=1e-2)
+    assert abs(losses["direct", 4][0] - losses["direct", 5][0]) > 1e-4
+    assert stored["groups"] == {} and "machine" in stored
+    command = [sys.executable, FOLDER / "curve.py", *arguments, "--base", "4", "-o", file]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode and "'base': 8" in refused.stderr
+
+
+def copied_documents(module: Any, folder: Path) -> dict[str, str]:
+    """The documents in a scratch folder, and their text."""
+    texts = {}
+    for name in module("report").DOCUMENTS:
+        texts[name] = (FOLDER.parent / name).read_text(encoding="utf-8")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(texts[name], encoding="utf-8")
+    return texts
 
 
 def test_report_fills_tables_and_draws(module: Any, tmp_path: Path) -> None:
@@ -244,38 +407,54 @@ def test_report_fills_tables_and_draws(module: Any, tmp_path: Path) -> None:
 
     results = tmp_path / "sample.json"
     results.write_text(json.dumps(sample(module, 188, 16, quick=True)))
-    readme = tmp_path / "README.md"
-    original = (FOLDER.parent / "kernels" / "README.md").read_text(encoding="utf-8")
-    readme.write_text(original, encoding="utf-8")
-    call("report.py", results, "--readme", readme, "--images", tmp_path / "images")
-    text = readme.read_text(encoding="utf-8")
-    assert "Not measured" not in text
-    assert "| merge 3 conv 1 | 256→128 | 8→6 |" in text
-    assert "Slower than PyTorch" in text
-    pictures = sorted((tmp_path / "images").iterdir())
-    expected = ("ladder", "layers", "memory", "roofline", "scaling")
-    assert [picture.name for picture in pictures] == [f"bench-{name}.png" for name in expected]
+    originals = copied_documents(module, tmp_path)
+    call("report.py", results, "--root", tmp_path)
+    filled = {name: (tmp_path / name).read_text(encoding="utf-8") for name in originals}
+    kernels, page = filled["kernels/README.md"], filled["docs/cpu-kernels.md"]
+    assert "Not measured" not in kernels + page
+    assert "| merge 3 conv 1 | 256→128 | 8→6 |" in kernels and "| merge 3 conv 1 |" not in page.split("## Try it")[1]
+    assert "Slower than PyTorch" in kernels
+    assert "| 188 px, base 16, batch 1, recomputing | PyTorch |" in kernels
+    assert "within the spread of seeds" in page
+    pictures = sorted((tmp_path / "docs" / "images").iterdir())
+    expected = [f"bench-{name}.png" for name in ("ladder", "layers", "memory", "roofline", "scaling")]
+    assert [picture.name for picture in pictures] == [*expected, "curve-direct-winograd.png"]
     for picture in pictures:
-        assert f"(images/{picture.name})" in text
+        assert f"(images/{picture.name})" in page
+        assert f"(../docs/images/{picture.name})" in kernels or "curve" in picture.name
         assert np.asarray(Image.open(picture).convert("L")).std() > 10, f"{picture.name} is blank"
     # What stands outside the markers is as it was.
-    fill, emptied = module("report").fill, dict.fromkeys(module("report").PARTS, "x")
-    assert fill(text, emptied) == fill(original, emptied)
+    fill = module("report").fill
+    for name, text in filled.items():
+        assert fill(text, lambda *_: "x") == fill(originals[name], lambda *_: "x") != originals[name]
 
 
 def test_report_says_what_was_not_measured(module: Any, tmp_path: Path) -> None:
-    """With one section only, and rivals that failed, no figure of an earlier run stays."""
+    """With one section only, and rivals that failed, no figure and no picture of an earlier run stays."""
     report = module("report")
     whole = sample(module, 188, 16, quick=True)
     kept = {key: group for key, group in whole["groups"].items() if group["section"] == "steps"}
     for group in kept.values():
         for round_ in group["rounds"]:
-            round_.update({name: {"failed": "made up"} for name in round_ if name != "ours"})
-    results = {**whole, "groups": kept}
-    parts = {name: report.part(name, results, tmp_path, tmp_path / "README.md") for name in report.PARTS}
+            round_.update({name: {"failed": "made up"} for name in round_ if not name.startswith("ours")})
+    results = {"machine": whole["machine"], "groups": kept}
+    (tmp_path / "bench-memory.png").write_text("earlier")
+    drawn = report.draw_all(results, tmp_path)
+    assert drawn == {} and not list(tmp_path.iterdir())
+    parts = {name: report.part(name, "", results, drawn, tmp_path / "README.md") for name in report.PARTS}
     assert "188 px, base 16, batch 1" in parts["network"]
-    unmeasured = {name for name, text in parts.items() if text == "Not measured in this run."}
-    assert unmeasured == set(report.PARTS) - {"machine", "network"}
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="benchmarks: machine"):
-        report.fill("no markers", parts)
+    assert "ours, " in parts["glance"] and "PyTorch," not in parts["glance"]  # recomputing beside not recomputing
+    unmeasured = {name for name, text in parts.items() if text == report.NOTHING}
+    assert unmeasured == set(report.PARTS) - {"machine", "network", "glance"}
+
+
+def test_markers_must_be_pairs_of_known_parts(module: Any) -> None:
+    fill = module("report").fill
+    text = "a\n<!-- benchmarks: memory picture -->\nold\n<!-- /benchmarks: memory picture -->\nb"
+    assert fill(text, lambda name, half: f"{name}, {half}") == text.replace("old", "memory, picture")
+    other_end = text.replace("/benchmarks: memory picture", "/benchmarks: memory table")
+    for broken in ("no markers", other_end, text + "<!-- benchmarks: memory -->"):
+        with pytest.raises(ValueError, match="pairs"):
+            fill(broken, lambda *_: "x")
+    with pytest.raises(ValueError, match="no part 'memories'"):
+        fill(text.replace("memory", "memories"), lambda *_: "x")
