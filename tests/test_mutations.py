@@ -129,7 +129,8 @@ def only_mean(gy: Any, scale: Any) -> Any:
 
 
 def cross_entropy(title: str, variant: str, wrong: Callable[..., Any]) -> Mutation:
-    return kernel(f"cross_entropy: {title}", f"functional.cross_entropy{variant}", "softmax_cross_entropy_backward", wrong)
+    case = f"functional.cross_entropy{variant}"
+    return kernel(f"cross_entropy: {title}", case, "softmax_cross_entropy_backward", wrong)
 
 
 def batch_norm(title: str, variant: str, wrong: Callable[..., Any]) -> Mutation:
@@ -181,7 +182,7 @@ FIRST_ORDER = [
     rule("logsumexp: not weighted", f + "logsumexp: keepdim", "log_sum_exp", lambda ctx, gy: (gy + 0 * ctx.a,)),
     rule("nll_loss: labels ignored", f + "nll_loss", "take_along_dim",
          lambda ctx, gy: (ctx.ops.put_along_dim(gy, 0 * ctx.index, shape=ctx.shape, axis=ctx.axis), None)),
-    cross_entropy("labels ignored", "", lambda right, self, scores, labels, *rest: right(self, scores, 0 * labels, *rest)),
+    cross_entropy("labels ignored", "", lambda right, self, s, t, *rest: right(self, s, 0 * t, *rest)),
     cross_entropy("ignored pixels count", ": weights, ignored",
                   lambda right, self, s, t, w, p, ignored, factor: right(self, s, np.maximum(t, 0), w, p, -1, factor)),
     cross_entropy("class weights forgotten", ": weights, ignored",

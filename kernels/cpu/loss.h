@@ -5,12 +5,19 @@
 
 namespace ISA {
 
-typedef double Doubles __attribute__((vector_size(VECTOR_FLOATS * 8)));
+// Half a vector's floats in double precision: the same number of bytes as a vector.
+typedef float HalfVec __attribute__((vector_size(VECTOR_FLOATS * 2)));
+typedef double Half __attribute__((vector_size(VECTOR_FLOATS * 4)));
 
-static inline double sum(const Doubles& v) {
-  double total = 0;
-  for (int i = 0; i < VL; i++) total += v[i];
-  return total;
+static inline Half lower(const Vec& v) {
+  HalfVec half;
+  std::memcpy(&half, &v, sizeof half);
+  return __builtin_convertvector(half, Half);
+}
+static inline Half upper(const Vec& v) {
+  HalfVec half;
+  std::memcpy(&half, reinterpret_cast<const float*>(&v) + VL / 2, sizeof half);
+  return __builtin_convertvector(half, Half);
 }
 
 // e^x for x <= 0, within 1.5 units in the last place; 0 below -87.33, where it would be smaller than the smallest normal
@@ -115,7 +122,7 @@ static inline int take_labels(const Scores* s, int64_t at, int n, Mask* labels, 
 static void softmax_cross_entropy(const Scores* s, int64_t first, int64_t last, float* scratch, double* sums,
                                   float* gradient, float factor) {
   const int64_t classes = s->classes;
-  Doubles energies{}, weight_sums{};
+  Half energies{}, weight_sums{};
   int64_t illegal = 0;
   for (int64_t at = first; at < last;) {
     int64_t image = at / s->pixels, pixel = at % s->pixels;
@@ -140,8 +147,9 @@ static void softmax_cross_entropy(const Scores* s, int64_t first, int64_t last, 
       store(scratch + c * VL, e);
     }
     Vec energy = weights * (log_of_one_plus(others + (mine - 1)) + (top - own));
-    energies += __builtin_convertvector(counted ? energy : Vec{}, Doubles);
-    weight_sums += __builtin_convertvector(weights, Doubles);
+    energy = counted ? energy : Vec{};
+    energies += lower(energy) + upper(energy);
+    weight_sums += lower(weights) + upper(weights);
     if (gradient) {
       Vec share = weights * factor / (others + mine);
       for (int64_t c = 0; c < classes; c++) {
@@ -155,8 +163,10 @@ static void softmax_cross_entropy(const Scores* s, int64_t first, int64_t last, 
     }
     at += n;
   }
-  sums[0] += sum(energies);
-  sums[1] += sum(weight_sums);
+  for (int i = 0; i < VL / 2; i++) {
+    sums[0] += energies[i];
+    sums[1] += weight_sums[i];
+  }
   sums[2] += double(illegal);
 }
 

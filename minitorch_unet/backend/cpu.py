@@ -536,7 +536,7 @@ class CpuKernels(Kernels):
         weights = [None if a is None else np.ascontiguousarray(a) for a in (weight, pixel_weight)]
         image, channel, pixel = (stride // 4 for stride in rows.strides)
         description = Scores(
-            rows.ctypes.data, image, channel, pixel, c, rows.shape[2], labels.ctypes.data, labels.itemsize, ignore_index,
-            *(None if a is None else a.ctypes.data for a in weights),
+            rows.ctypes.data, image, channel, pixel, c, rows.shape[2], labels.ctypes.data, labels.itemsize,
+            ignore_index, *(None if a is None else a.ctypes.data for a in weights),
         )  # fmt: skip
         return description, [rows, labels, *(a for a in weights if a is not None)]

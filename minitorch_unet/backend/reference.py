@@ -9,7 +9,7 @@ convolution is a matrix product of (pixels, S*C) with (S*C, K). Any other memory
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,18 @@ class Kernels:
         """A tuple of (N, C_i, H, W) arrays as one array with all their channels; an array as it is."""
         if not isinstance(x, tuple):
             return x
-        return x[0] if len(x) == 1 else self.xp.concatenate(x, axis=1)
+        if len(x) == 1:
+            return x[0]
+        edges = [0, *accumulate(source.shape[1] for source in x)]
+        n, _, h, w = x[0].shape
+        out = self.empty_channels_last((n, edges[-1], h, w), self.xp.result_type(*x))
+
+        def rows(part: slice) -> None:
+            for source, (first, last) in zip(x, pairwise(edges), strict=True):
+                out[:, first:last, part] = source[:, :, part]
+
+        self.run(rows, self._row_slices(out))
+        return out
 
     def conv2d_input_grad(
         self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
@@ -424,8 +435,10 @@ class Kernels:
         xp = self.xp
         hot, w, _ = self.label_weights(scores, labels, weight, pixel_weight, ignore_index)
         e, mine, others, _ = self._softmax_parts(scores, hot)
-        share = xp.where(w != 0, w * factor / (others + mine), 0).astype(scores.dtype)
-        return xp.where(w[:, None] != 0, xp.where(hot, -others[:, None], e) * share[:, None], 0).astype(scores.dtype)
+        xp.copyto(e, -others[:, None], where=hot)  # in place, to keep the scores' memory order
+        e *= (w * factor / (others + mine)).astype(scores.dtype)[:, None]
+        xp.copyto(e, 0, where=w[:, None] == 0)
+        return e
 
     def label_weights(
         self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
@@ -516,7 +529,7 @@ def per_channel(values: Array, ndim: int) -> Array:
 
 
 def rounded(mean: Array, dtype: Any) -> tuple[Array, Array]:
-    """The float64 mean in another type, and what that leaves: x - mean = (x - rounded) - rest, exactly even if large."""
+    """The float64 mean in another type, and what that leaves: x - mean = (x - rounded) - rest, both however large."""
     centre = mean.astype(dtype)
     return centre, mean - centre
 

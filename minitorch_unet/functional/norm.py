@@ -98,7 +98,8 @@ def dropout(
     """In training: each value set to 0 with probability p, the others divided by 1 - p. Keeps the mask.
 
     The mask is drawn from `generator` on the host (the same on every device), or from the engine's own, which
-    `manual_seed` sets. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
+    `manual_seed` sets; for (N, C, H, W) in the order (N, H, W, C), in which maps lie in memory. Srivastava et al. 2014,
+    in the "inverted" form that leaves prediction unchanged.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
@@ -106,7 +107,9 @@ def dropout(
         return input
     if p == 1:
         return input * 0.0
-    kept = (generator or default_generator).random(input.shape, dtype=np.float32) >= p
+    order = (0, 2, 3, 1) if input.ndim == 4 else tuple(range(input.ndim))
+    drawn = (generator or default_generator).random([input.shape[i] for i in order], dtype=np.float32)
+    kept = (drawn >= p).transpose(np.argsort(order))
     scale = kept.astype(input.dtype) * input.dtype.type(1 / (1 - p))
     return input * (scale if kernels_for(input.data).xp is np else to_device(scale, input.device))
 
