@@ -52,6 +52,12 @@ METHODS = [
 every_method = pytest.mark.parametrize(("name", "algorithm"), METHODS)
 
 
+@pytest.fixture(autouse=True)
+def _many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut also the small arrays of these tests into pieces."""
+    monkeypatch.setattr(cpu, "PIECE_VALUES", 16)
+
+
 @pytest.fixture
 def guards(monkeypatch: pytest.MonkeyPatch) -> Guards:
     """Return guards that also stand around the kernels' scratch memory."""

@@ -22,6 +22,7 @@ from .threads import run_parallel as run_on_threads
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 
 PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
+PIECE_VALUES = 1 << 14  # floats of such a piece at least, where the work is one pass over memory
 TILE_BLOCK = 48  # tiles transformed and multiplied at a time, a multiple of the register tiles' rows
 TILE_BYTES = 2_000_000  # transformed input of such a block at most: it is read once for each panel of filters
 LARGE_WEIGHT = 12_000_000  # bytes of transformed weights from which on they are better transformed block by block
@@ -33,6 +34,11 @@ def cuts(n: int, pieces: int = PIECES) -> list[Pair]:
     """0..n as at most `pieces` ranges (first, last), evenly."""
     pieces = max(1, min(n, pieces))
     return [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
+
+
+def shares(rows: int, x: Array) -> list[Pair]:
+    """0..rows as ranges for work that goes once through an array: fewer where it is so small that calls would cost."""
+    return cuts(rows, min(PIECES, x.size // PIECE_VALUES))
 
 
 def lead(rows: int, channels: int) -> int:
@@ -334,7 +340,7 @@ class CpuKernels(Kernels):
     def _sums(self, gy: Array, y: Maps, out: Maps) -> Array:
         """Sums over the channels of gy, or (with y) of gy where y > 0, which is then written to out."""
         n, c, h, w = gy.shape
-        pieces = cuts(n * h)
+        pieces = shares(n * h, gy)
         sums = np.zeros((len(pieces), c))
         each, source = function("relu_bias_backward"), maps(gy)
         run_parallel(lambda i: each(source, y, out, h, w, *pieces[i], sums[i]), range(len(pieces)))
@@ -350,7 +356,7 @@ class CpuKernels(Kernels):
         rows, columns = out.shape[2:]
         each, source, target = function("pad_rows"), maps(x), maps(out)
         run_parallel(
-            lambda part: each(source, target, h, w, rows, columns, top, left, *part), cuts(n * rows)
+            lambda part: each(source, target, h, w, rows, columns, top, left, *part), shares(n * rows, out)
         )
         return out
 
@@ -367,7 +373,7 @@ class CpuKernels(Kernels):
         winners = self.empty_channels_last(y.shape, np.uint8)
         each, source, target = function("max_pool_rows"), maps(x), maps(y)
         run_parallel(
-            lambda part: each(source, target, winners, *out_size, *part), cuts(x.shape[0] * out_size[0])
+            lambda part: each(source, target, winners, *out_size, *part), shares(x.shape[0] * out_size[0], x)
         )
         return y, winners
 
@@ -384,7 +390,7 @@ class CpuKernels(Kernels):
         gx = self.empty_channels_last((*gy.shape[:2], *input_size), np.float32)
         each, source, target = function("max_pool_backward_rows"), maps(gy), maps(gx)
         won = np.ascontiguousarray(winners.transpose(0, 2, 3, 1))
-        run_parallel(lambda part: each(source, target, won, p, q, *part), cuts(gy.shape[0] * p))
+        run_parallel(lambda part: each(source, target, won, p, q, *part), shares(gy.shape[0] * p, gx))
         return gx
 
     # ---------------------------------------------------------------- updates
@@ -442,7 +448,7 @@ class CpuKernels(Kernels):
             return super().channel_moments(x)
         x = channels_last(x)
         n, c, h, w = x.shape
-        pieces, source, shift = cuts(n * h), maps(x), np.ascontiguousarray(x[0, :, 0, 0])
+        pieces, source, shift = shares(n * h, x), maps(x), np.ascontiguousarray(x[0, :, 0, 0])
         sums = np.zeros((len(pieces), 2, c))
         each = function("channel_moments")
         run_parallel(lambda i: each(source, shift, h, w, *pieces[i], sums[i]), range(len(pieces)))
@@ -458,7 +464,7 @@ class CpuKernels(Kernels):
         y = self.empty_channels_last(x.shape, np.float32)
         vectors = [np.ascontiguousarray(a) for a in (centre, scale, shift)]
         each, source, target = function("scale_shift"), maps(x), maps(y)
-        run_parallel(lambda part: each(source, target, *vectors, relu, h, w, *part), cuts(n * h))
+        run_parallel(lambda part: each(source, target, *vectors, relu, h, w, *part), shares(n * h, x))
         return y
 
     def batch_norm_backward(
@@ -473,7 +479,7 @@ class CpuKernels(Kernels):
         gx = gy if owned else self.empty_channels_last(x.shape, np.float32)
         given = [maps(gy), Maps() if y is None else maps(y), maps(x)]
         centre, rest = rounded(mean, np.float32)
-        pieces = cuts(n * h)
+        pieces = shares(n * h, x)
         sums = np.zeros((len(pieces), 2, c))
         each = function("batch_norm_sums")
         run_parallel(lambda i: each(*given, centre, h, w, *pieces[i], sums[i]), range(len(pieces)))
@@ -511,7 +517,7 @@ class CpuKernels(Kernels):
         return gx.reshape(scores.shape)
 
     def _cross_entropy(self, s: Scores, kept: list[Array], gx: Array | None, factor: float) -> Array:
-        pieces = cuts(kept[1].size)
+        pieces = shares(kept[1].size, kept[0])
         sums = np.zeros((len(pieces), 3))
         each = function("softmax_cross_entropy")
 
