@@ -238,6 +238,15 @@ def _norms() -> Iterable[Case]:
     yield case(
         "functional.batch_norm: prediction", lambda x, w, b: F.batch_norm(x, mean, variance, w, b), x, scale, shift
     )
+    yield case("functional.batch_norm: without weight", lambda x: F.batch_norm(x, None, None, training=True), x)
+    yield case("functional.batch_norm: no images", lambda x, b: F.batch_norm(x, None, None, None, b, True),
+               normal(6, 4), shift)
+    for training in (False, True):
+        yield case(
+            f"functional.batch_norm: relu, {'training' if training else 'prediction'}",
+            lambda x, w, b, t=training: F.batch_norm(x, mean.detach(), variance.detach(), w, b, t, 0.0, relu=True),
+            x, scale, shift,
+        )  # fmt: skip
     yield case("functional.group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), x, scale, shift)
     yield case("functional.instance_norm", lambda x, w, b: F.instance_norm(x, w, b), x, scale, shift)
     yield case("functional.layer_norm", lambda x, w, b: F.layer_norm(x, (2, 2), w, b), x, positive(2, 2), normal(2, 2))
@@ -255,10 +264,12 @@ def _losses() -> Iterable[Case]:
         (": weights, ignored", ignoring, {"weight": weight, "pixel_weight": pixels}),
         (": smoothing", ignoring, {"weight": weight, "label_smoothing": 0.2}),
         (": sum", labels, {"reduction": "sum", "pixel_weight": pixels}),
+        (": small labels", labels.astype(np.uint8), {"weight": weight, "ignore_index": 2}),
     ):
         yield case(
             f"functional.cross_entropy{variant}", lambda x, t=target, how=how: F.cross_entropy(x, t, **how), logits
         )
+    yield case("functional.cross_entropy: no images", lambda x: F.cross_entropy(x, [3, 0, 1]), normal(3, 5))
     yield case("functional.nll_loss", lambda x: F.nll_loss(x, ignoring, weight), logits)
     yield case("functional.focal_loss", lambda x: F.focal_loss(x, ignoring, weight=weight), logits)
     yield case("functional.dice_loss", lambda x: F.dice_loss(x, ignoring), logits)

@@ -291,20 +291,25 @@ class Upsample(Module):
 
 
 class BatchNorm2d(Module):
-    """See functional.batch_norm. weight starts at 1, bias at 0; running_mean and running_var are buffers."""
+    """See functional.batch_norm. weight starts at 1, bias at 0; running_mean and running_var are buffers.
+
+    With relu, the ReLU that follows it is done in the same pass.
+    """
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, dtype: Any = np.float32
-    ) -> None:
-        self.eps, self.momentum = eps, momentum
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, dtype: Any = np.float32,
+        relu: bool = False,
+    ) -> None:  # fmt: skip
+        self.eps, self.momentum, self.relu = eps, momentum, relu
         self.weight, self.bias = _scale_and_shift((num_features,), affine, dtype)
         self.running_mean = Tensor(np.zeros(num_features, dtype))
         self.running_var = Tensor(np.ones(num_features, dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
+        running = self.running_mean, self.running_var
         return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+            x, *running, self.weight, self.bias, self.training, self.momentum, self.eps, self.relu
         )
 
 

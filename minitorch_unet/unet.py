@@ -157,15 +157,20 @@ class TwoConvs(nn.Module):
             weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
             return F.double_conv2d_relu(x, *weights, self.border, self.recompute)
         x = F.cat(x, 1) if isinstance(x, tuple) else x
-        x = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(x)))
+        x = _relu(self.norm1, self.conv1(x))
+        return _relu(self.norm2, self.conv2(x))
+
+
+def _relu(norm: nn.Module, x: Tensor) -> Tensor:
+    """relu(norm(x)); batch normalisation has the ReLU in it."""
+    return norm(x) if isinstance(norm, nn.BatchNorm2d) else F.relu(norm(x))
 
 
 def _norm(kind: str, channels: int, dtype: Any) -> nn.Module | None:
     if kind == "none":
         return None
     if kind == "batch":
-        return nn.BatchNorm2d(channels, dtype=dtype)
+        return nn.BatchNorm2d(channels, dtype=dtype, relu=True)
     if kind == "instance":
         return nn.InstanceNorm2d(channels, affine=True, dtype=dtype)
     groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)

@@ -198,6 +198,42 @@ def max_pool2d_scatter(rng: Random, n: int) -> tuple[Any, ...]:
     return image(rng, *y.shape), winners, pool.x.shape[2:], *pool.how
 
 
+def channel_moments(rng: Random, n: int) -> tuple[Any, ...]:
+    return channel_sums(rng, n)
+
+
+def scale_shift(rng: Random, n: int) -> tuple[Any, ...]:
+    x = image(rng, *shape(rng, n))
+    return x, *(rng.standard_normal((3, 2 * x.shape[1]), dtype=np.float32)[:, ::2]), bool(rng.random() < 0.5)
+
+
+def batch_norm_backward(rng: Random, n: int) -> tuple[Any, ...]:
+    gy, y, owned = relu_bias_backward(rng, n)
+    c = y.shape[1]
+    inverse, scale = rng.uniform(0.5, 2, c), rng.standard_normal(c)
+    relu, training = (rng.random(2) < 0.7).tolist()
+    return gy, image(rng, *y.shape), y if relu else None, rng.standard_normal(c), inverse, scale, training, owned
+
+
+def softmax_cross_entropy(rng: Random, n: int) -> tuple[Any, ...]:
+    """Scores of images mostly, or of other numbers of axes; labels of all integer types, about a tenth ignored."""
+    c = int(rng.choice([1, 2, 2, 3, 4, 5, 21]))
+    scores = image(rng, n, c, int(rng.integers(1, 9)), int(rng.integers(1, 40)))
+    if rng.random() < 0.3:
+        axes = int(rng.integers(2, 6))
+        scores = scores[..., None] if axes == 5 else scores[(..., *[0] * (4 - axes))]
+    ignored = int(rng.choice([0, 255]))
+    labels = rng.integers(0, c, (n, *scores.shape[2:])).astype(rng.choice(["u1", "i8", "i4", "u8"]))
+    labels[rng.random(labels.shape) < 0.1] = ignored
+    weight = rng.uniform(0.1, 3, c).astype(np.float32) if rng.random() < 0.5 else None
+    pixels = rng.uniform(0, 3, labels.shape).astype(np.float32) if rng.random() < 0.5 else None
+    return scores, labels, weight, pixels, ignored
+
+
+def softmax_cross_entropy_backward(rng: Random, n: int) -> tuple[Any, ...]:
+    return *softmax_cross_entropy(rng, n), float(rng.standard_normal())
+
+
 def parameters(rng: Random, count: int) -> list[np.ndarray]:
     """`count` arrays of equal shape, mostly in one memory order, now and then large enough for threads."""
     if count and rng.random() < 0.2:
@@ -227,7 +263,8 @@ CASES: dict[str, Callable[[Random, int], tuple[Any, ...]]] = {
     make.__name__: make
     for make in (
         conv2d, conv2d_input_grad, conv2d_weight_grad, relu_bias_backward, channel_sums, pad, max_pool2d,
-        max_pool2d_scatter, sgd_update, adam_update,
+        max_pool2d_scatter, channel_moments, scale_shift, batch_norm_backward, softmax_cross_entropy,
+        softmax_cross_entropy_backward, sgd_update, adam_update,
     )
 }  # fmt: skip
 

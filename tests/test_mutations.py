@@ -13,10 +13,9 @@ import pytest
 from minitorch_unet import functional as F
 from minitorch_unet import tensor
 from minitorch_unet.backend import Kernels
-from minitorch_unet.functional import norm
 from minitorch_unet.gradcheck_cases import Case
 from minitorch_unet.gradcheck_table import all_cases
-from minitorch_unet.ops import OPS, reduce
+from minitorch_unet.ops import OPS, norm, reduce
 from minitorch_unet.testing import gradcheck, gradgradcheck
 
 CASES = {case.name: case for case in all_cases()}
@@ -124,6 +123,20 @@ def all_equal_take_everything(right: Any) -> Any:
     return wrong
 
 
+def only_mean(gy: Any, scale: Any) -> Any:
+    """Batch normalisation's gradient without the part that flows through the variance."""
+    return (gy - gy.mean((0, 2, 3), keepdims=True)) * scale[:, None, None]
+
+
+def cross_entropy(title: str, variant: str, wrong: Callable[..., Any]) -> Mutation:
+    case = f"functional.cross_entropy{variant}"
+    return kernel(f"cross_entropy: {title}", case, "softmax_cross_entropy_backward", wrong)
+
+
+def batch_norm(title: str, variant: str, wrong: Callable[..., Any]) -> Mutation:
+    return kernel(f"batch_norm: {title}", f"functional.batch_norm: {variant}", "batch_norm_backward", wrong)
+
+
 def forward(title: str, case: str, op: str, wrong: Callable[..., Any]) -> Mutation:
     """The forward of an operation that only backward rules use."""
     return Mutation(title, case, OPS[op], "forward", lambda right: staticmethod(wrong))
@@ -167,10 +180,31 @@ FIRST_ORDER = [
     rule("log_softmax: sum over the wrong axis", f + "log_softmax", "log_softmax",
          lambda ctx, gy: (gy - np.exp(ctx.y) * gy.sum(0, keepdims=True),)),
     rule("logsumexp: not weighted", f + "logsumexp: keepdim", "log_sum_exp", lambda ctx, gy: (gy + 0 * ctx.a,)),
-    rule("cross_entropy: labels ignored", f + "cross_entropy", "take_along_dim",
+    rule("nll_loss: labels ignored", f + "nll_loss", "take_along_dim",
          lambda ctx, gy: (ctx.ops.put_along_dim(gy, 0 * ctx.index, shape=ctx.shape, axis=ctx.axis), None)),
-    Mutation("batch_norm: variance taken as constant", f + "batch_norm: training", norm, "var",
-             lambda right: lambda *a, **k: right(*a, **k).detach()),
+    cross_entropy("labels ignored", "", lambda right, self, s, t, *rest: right(self, s, 0 * t, *rest)),
+    cross_entropy("ignored pixels count", ": weights, ignored",
+                  lambda right, self, s, t, w, p, ignored, factor: right(self, s, np.maximum(t, 0), w, p, -1, factor)),
+    cross_entropy("class weights forgotten", ": weights, ignored",
+                  lambda right, self, s, t, w, *rest: right(self, s, t, None, *rest)),
+    cross_entropy("pixel weights forgotten", ": weights, ignored",
+                  lambda right, self, s, t, w, p, *rest: right(self, s, t, w, None, *rest)),
+    cross_entropy("label not taken off", "",
+                  lambda right, self, s, t, w, p, i, factor: factor / 8 * np.exp(s) / np.exp(s).sum(1, keepdims=True)),
+    rule("cross_entropy: mean taken as sum", f + "cross_entropy", "softmax_cross_entropy",
+         lambda ctx, gy: (ctx.kernels.softmax_cross_entropy_backward(ctx.scores, *ctx.given, gy), None, None, None)),
+    batch_norm("mean and variance taken as constants", "training",
+               lambda right, *a: right(*a[:-2], False)),
+    batch_norm("mean and variance of x where they are constants", "prediction",
+               lambda right, *a: right(*a[:-2], True)),
+    batch_norm("only the mean's part", "training", lambda right, self, gy, x, y, mean, inverse, scale, *rest: (
+        only_mean(gy, scale * inverse), *right(self, gy, x, y, mean, inverse, scale, *rest)[1:])),
+    batch_norm("weight's gradient not centred", "training", lambda right, self, gy, x, y, mean, inverse, *rest: (
+        right(self, gy, x, y, mean, inverse, *rest)[0], (gy * x).sum((0, 2, 3)) * inverse, gy.sum((0, 2, 3)))),
+    batch_norm("weight forgotten", "training", lambda right, self, gy, x, y, mean, inverse, scale, *rest: right(
+        self, gy, x, y, mean, inverse, np.ones_like(scale), *rest)),
+    batch_norm("ReLU's mask forgotten", "relu, training", lambda right, self, gy, x, y, *rest: right(
+        self, gy, x, None, *rest)),
     Mutation("layer_norm: mean taken as constant", f + "layer_norm", tensor.Tensor, "mean",
              lambda right: lambda *a, **k: right(*a, **k).detach()),
     rule("reshape: other order", f + "reshape", "reshape",
@@ -246,6 +280,10 @@ SECOND_ORDER = [
          lambda ctx, gx: (ctx.ops.max_pool2d_gather(gx, winners=0 * ctx.winners, **ctx.how),)),
     rule("index_add: positions ignored", f + "index_select", "index_add",
          lambda ctx, gy: (ctx.ops.take(gy, 0 * ctx.index, axis=ctx.axis), None)),
+    Mutation("batch_norm: inverse deviation taken as constant when recorded", f + "batch_norm: training", norm,
+             "_statistics", lambda right: lambda *a: (right(*a)[0], right(*a)[1].detach())),
+    rule("cross_entropy: probabilities taken as constants when recorded", f + "cross_entropy", "softmax",
+         lambda ctx, gy: (0 * gy,)),
     rule("exp: second derivative forgotten", f + "exp", "exp",
          lambda ctx, gy: (gy * (ctx.y if isinstance(ctx.y, np.ndarray) else ctx.y.detach()),)),
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 // `threads`: how many may work at a time. Scratch memory is the caller's: what a function needs tells its companion *_scratch
 // (floats for each thread), *_shared or *_sums (floats for all together).
 #include "direct.h"
+#include "loss.h"
+#include "norm.h"
 #include "patches.h"
 #include "pointwise.h"
 #include "winograd.h"
@@ -99,4 +101,28 @@ EXPORT(void, adam)
 (float* p, const float* g, float* m, float* s, int64_t n, float rate, float root, float beta1, float beta2, float eps,
  float decay, float shrink) {
   ISA::adam(p, g, m, s, n, rate, root, beta1, beta2, eps, decay, shrink);
+}
+
+EXPORT(void, softmax_cross_entropy)
+(const Scores* scores, int64_t first, int64_t last, float* scratch, double* sums, float* gradient, float factor) {
+  ISA::softmax_cross_entropy(scores, first, last, scratch, sums, gradient, factor);
+}
+EXPORT(void, channel_moments)
+(const Maps* x, const float* shift, int64_t h, int64_t w, int64_t first, int64_t last, double* sums) {
+  ISA::channel_moments(x, shift, h, w, first, last, sums);
+}
+EXPORT(void, scale_shift)
+(const Maps* x, const Maps* y, const float* centre, const float* scale, const float* shift, int64_t relu, int64_t h,
+ int64_t w, int64_t first, int64_t last) {
+  ISA::scale_shift(x, y, centre, scale, shift, relu, h, w, first, last);
+}
+EXPORT(void, batch_norm_sums)
+(const Maps* gy, const Maps* y, const Maps* x, const float* centre, int64_t h, int64_t w, int64_t first, int64_t last,
+ double* sums) {
+  ISA::batch_norm_sums(gy, y, x, centre, h, w, first, last, sums);
+}
+EXPORT(void, batch_norm_input_grad)
+(const Maps* gy, const Maps* y, const Maps* x, const Maps* gx, const float* centre, const float* scale,
+ const float* slope, const float* constant, int64_t h, int64_t w, int64_t first, int64_t last) {
+  ISA::batch_norm_input_grad(gy, y, x, gx, centre, scale, slope, constant, h, w, first, last);
 }

@@ -5,33 +5,50 @@
 
 namespace ISA {
 
+// Channels in tiles of U vectors, U 4, 2 or 1: work<U>(first channel, number of channels in each vector).
+template <class Work>
+static inline void by_vector_groups(int64_t channels, Work work) {
+  int64_t c = 0;
+  for (; c + 4 * VL <= channels; c += 4 * VL) work.template operator()<4>(c, VL);
+  for (; c + 2 * VL <= channels; c += 2 * VL) work.template operator()<2>(c, VL);
+  for (; c + VL <= channels; c += VL) work.template operator()<1>(c, VL);
+  if (c < channels) work.template operator()<1>(c, int(channels - c));
+}
+
+// The same for rows first .. last-1 (of all images, h rows each), in blocks of pixels: work<U>(image, row, first pixel,
+// end, first channel, number of channels in each vector).
+template <class Work>
+static inline void by_blocks(int64_t channels, int64_t h, int64_t w, int64_t first, int64_t last, int64_t block, Work work) {
+  for (int64_t line = first; line < last; line++)
+    for (int64_t start = 0; start < w; start += block)
+      by_vector_groups(channels, [&]<int U>(int64_t c, int n) {
+        work.template operator()<U>(line / h, line % h, start, least(start + block, w), c, n);
+      });
+}
+
 // out = gy where y > 0, else 0, over rows first .. last-1 (of all images, h rows each); sums[c] += sum of out.
 // The gradient through bias and ReLU of a convolution, in one pass. y may have no data: then there was no ReLU, and
 // out is not written.
 static void relu_bias_backward(const Maps* gy, const Maps* y, const Maps* out, int64_t h, int64_t w, int64_t first,
                                int64_t last, double* sums) {
-  constexpr int64_t BLOCK = 64;  // pixels whose channels stay in the inner cache
-  for (int64_t line = first; line < last; line++) {
-    int64_t image = line / h, row = line % h;
-    for (int64_t start = 0; start < w; start += BLOCK) {
-      int64_t end = least(start + BLOCK, w);
-      const float* g = gy->data + image * gy->image + row * gy->row;
-      const float* v = y->data ? y->data + image * y->image + row * y->row : nullptr;
-      float* o = y->data ? out->data + image * out->image + row * out->row : nullptr;
-      by_vectors(gy->channels, [&](int64_t c, int n) {
-        Vec total{};
-        for (int64_t q = start; q < end; q++) {
-          Vec value = load_first(g + q * gy->pixel + c, n);
-          if (v) {
-            value = load_first(v + q * y->pixel + c, n) > Vec{} ? value : Vec{};
-            store_first(o + q * out->pixel + c, value, n);
-          }
-          total += value;
+  auto work = [&]<int U>(int64_t image, int64_t line, int64_t q, int64_t end, int64_t c, int n) INLINE {
+    const float* g = gy->data + image * gy->image + line * gy->row + c;
+    const float* v = y->data ? y->data + image * y->image + line * y->row + c : nullptr;
+    float* o = y->data ? out->data + image * out->image + line * out->row + c : nullptr;
+    Vec total[U]{};
+    for (; q < end; q++)
+      for (int u = 0; u < U; u++) {
+        Vec value = load_first(g + q * gy->pixel + u * VL, n);
+        if (v) {
+          value = load_first(v + q * y->pixel + u * VL, n) > Vec{} ? value : Vec{};
+          store_first(o + q * out->pixel + u * VL, value, n);
         }
-        for (int i = 0; i < n; i++) sums[c + i] += total[i];
-      });
-    }
-  }
+        total[u] += value;
+      }
+    for (int u = 0; u < U; u++)
+      for (int i = 0; i < n; i++) sums[c + u * VL + i] += total[u][i];
+  };
+  by_blocks(gy->channels, h, w, first, last, 64, work);
 }
 
 // 2x2 max pooling with stride 2 of output rows first .. last-1 (p an image): y and the winning tap 0..3. The first of
@@ -83,17 +100,29 @@ static void max_pool_backward_rows(const Maps* gy, const Maps* gx, const uint8_t
 // Rows first .. last-1 of out (h_out an image) = x moved by (top, left), zeros where x does not reach.
 static void pad_rows(const Maps* x, const Maps* out, int64_t h, int64_t w, int64_t h_out, int64_t w_out, int64_t top,
                      int64_t left, int64_t first, int64_t last) {
+  const int64_t c = x->channels;
+  // Columns begin .. end-1 of out hold pixels of x. Pixels that are neighbours in both are copied as one.
+  const int64_t begin = most(0, least(left, w_out)), end = most(begin, least(left + w, w_out));
+  const bool together = x->pixel == c && out->pixel == c;
   for (int64_t line = first; line < last; line++) {
     int64_t image = line / h_out, row = line % h_out - top;
     float* o = out->data + image * out->image + line % h_out * out->row;
-    for (int64_t q = 0; q < w_out; q++) {
-      bool inside = row >= 0 && row < h && q - left >= 0 && q - left < w;
-      const float* in = x->data + image * x->image + row * x->row + (q - left) * x->pixel;
-      if (inside)
-        std::memcpy(o + q * out->pixel, in, sizeof(float) * x->channels);
+    const bool inside = row >= 0 && row < h;
+    const int64_t from = inside ? begin : w_out, to = inside ? end : w_out;
+    auto zeros = [&](int64_t q, int64_t stop) {
+      if (out->pixel == c)
+        std::memset(o + q * c, 0, sizeof(float) * c * (stop - q));
       else
-        std::memset(o + q * out->pixel, 0, sizeof(float) * x->channels);
+        for (; q < stop; q++) std::memset(o + q * out->pixel, 0, sizeof(float) * c);
+    };
+    zeros(0, from);
+    if (from < to) {
+      const float* in = x->data + image * x->image + row * x->row + (from - left) * x->pixel;
+      const int64_t count = together ? 1 : to - from, size = together ? c * (to - from) : c;
+      for (int64_t q = 0; q < count; q++)
+        std::memcpy(o + (from + q) * out->pixel, in + q * x->pixel, sizeof(float) * size);
     }
+    zeros(to, w_out);
   }
 }
 

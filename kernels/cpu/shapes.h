@@ -44,3 +44,15 @@ struct Window {
   const float* bias;
   int64_t relu;
 };
+
+// Class scores, their labels and weights. All pixels stand in one row: labels and weights are (images, pixels).
+struct Scores {
+  const float* data;
+  int64_t image, channel, pixel;  // strides of the scores
+  int64_t classes, pixels;        // pixels of one image
+  const void* labels;
+  int64_t label_bytes;        // 1: uint8_t, 8: int64_t
+  int64_t ignore_index;       // pixels with this label count nothing
+  const float* class_weight;  // (classes) or null
+  const float* pixel_weight;  // or null
+};

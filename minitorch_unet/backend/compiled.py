@@ -68,6 +68,20 @@ class Window(ctypes.Structure):
     )
 
 
+class Scores(ctypes.Structure):
+    """Class scores with labels and weights, see kernels/cpu/shapes.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("image", "channel", "pixel", "classes", "pixels")),
+        ("labels", ctypes.c_void_p),
+        ("label_bytes", ctypes.c_int64),
+        ("ignore_index", ctypes.c_int64),
+        ("class_weight", ctypes.c_void_p),
+        ("pixel_weight", ctypes.c_void_p),
+    )
+
+
 def library_path() -> Path | None:
     """The compiled library beside this package, or None where it was not built."""
     package = Path(__file__).resolve().parents[1]

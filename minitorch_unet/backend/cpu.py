@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from .compiled import Conv, Maps, Weight, Window, function, scratch
+from .compiled import Conv, Maps, Scores, Weight, Window, function, scratch
 from .memory import empty
-from .reference import Array, Kernels, Pair
+from .reference import Array, Kernels, Pair, batch_norm_slope, rounded
 from .threads import get_num_threads
 from .threads import run_parallel as run_on_threads
 
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 
 PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
+PIECE_VALUES = 1 << 14  # floats of such a piece at least, where the work is one pass over memory
 
 # How work is cut so that its parts stay in cache, in bytes: see kernels/cpu/tiles.h.
 BLOCK_BYTES = 400_000  # a block of tiles, transformed, and its products: most of a core's second-level cache
@@ -42,6 +43,11 @@ def cuts(n: int, pieces: int = PIECES) -> list[Pair]:
     """0..n as at most `pieces` ranges (first, last), evenly."""
     pieces = max(1, min(n, pieces))
     return [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
+
+
+def shares(rows: int, x: Array) -> list[Pair]:
+    """0..rows as ranges for work that goes once through an array: fewer where it is so small that calls would cost."""
+    return cuts(rows, min(PIECES, x.size // PIECE_VALUES))
 
 
 def usable(*arrays: Array | None) -> bool:
@@ -331,7 +337,7 @@ class CpuKernels(Kernels):
     def _sums(self, gy: Array, y: Maps, out: Maps) -> Array:
         """Sums over the channels of gy, or (with y) of gy where y > 0, which is then written to out."""
         n, c, h, w = gy.shape
-        pieces = cuts(n * h)
+        pieces = shares(n * h, gy)
         sums = np.zeros((len(pieces), c))
         each, source = function("relu_bias_backward"), maps(gy)
         run_parallel(lambda i: each(source, y, out, h, w, *pieces[i], sums[i]), range(len(pieces)))
@@ -347,7 +353,7 @@ class CpuKernels(Kernels):
         rows, columns = out.shape[2:]
         each, source, target = function("pad_rows"), maps(x), maps(out)
         run_parallel(
-            lambda part: each(source, target, h, w, rows, columns, top, left, *part), cuts(n * rows)
+            lambda part: each(source, target, h, w, rows, columns, top, left, *part), shares(n * rows, out)
         )
         return out
 
@@ -364,7 +370,7 @@ class CpuKernels(Kernels):
         winners = self.empty_channels_last(y.shape, np.uint8)
         each, source, target = function("max_pool_rows"), maps(x), maps(y)
         run_parallel(
-            lambda part: each(source, target, winners, *out_size, *part), cuts(x.shape[0] * out_size[0])
+            lambda part: each(source, target, winners, *out_size, *part), shares(x.shape[0] * out_size[0], x)
         )
         return y, winners
 
@@ -381,7 +387,7 @@ class CpuKernels(Kernels):
         gx = self.empty_channels_last((*gy.shape[:2], *input_size), np.float32)
         each, source, target = function("max_pool_backward_rows"), maps(gy), maps(gx)
         won = np.ascontiguousarray(winners.transpose(0, 2, 3, 1))
-        run_parallel(lambda part: each(source, target, won, p, q, *part), cuts(gy.shape[0] * p))
+        run_parallel(lambda part: each(source, target, won, p, q, *part), shares(gy.shape[0] * p, gx))
         return gx
 
     # ---------------------------------------------------------------- updates
@@ -430,3 +436,110 @@ class CpuKernels(Kernels):
         order = sorted(range(first.ndim), key=lambda i: (-first.strides[i], first.shape[i]))
         views = [a.transpose(order) for a in arrays]
         return [v.reshape(-1) for v in views] if all(v.flags.c_contiguous for v in views) else None
+
+    # ------------------------------------------------------------ normalisation
+
+    def channel_moments(self, x: Array) -> tuple[Array, Array]:
+        """See Kernels.channel_moments. In one pass: a value of each channel is taken off before sums are formed."""
+        if not usable(x) or x.ndim != 4 or x.size == 0:
+            return super().channel_moments(x)
+        x = channels_last(x)
+        n, c, h, w = x.shape
+        pieces, source, shift = shares(n * h, x), maps(x), np.ascontiguousarray(x[0, :, 0, 0])
+        sums = np.zeros((len(pieces), 2, c))
+        each = function("channel_moments")
+        run_parallel(lambda i: each(source, shift, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        mean, square = sums.sum(0) / (n * h * w)
+        return shift + mean, square - mean * mean
+
+    def scale_shift(self, x: Array, centre: Array, scale: Array, shift: Array, relu: bool = False) -> Array:
+        """See Kernels.scale_shift."""
+        if not usable(x, centre, scale, shift) or x.ndim != 4 or x.size == 0:
+            return super().scale_shift(x, centre, scale, shift, relu)
+        x = channels_last(x)
+        n, _, h, w = x.shape
+        y = self.empty_channels_last(x.shape, np.float32)
+        vectors = [np.ascontiguousarray(a) for a in (centre, scale, shift)]
+        each, source, target = function("scale_shift"), maps(x), maps(y)
+        run_parallel(lambda part: each(source, target, *vectors, relu, h, w, *part), shares(n * h, x))
+        return y
+
+    def batch_norm_backward(
+        self, gy: Array, x: Array, y: Array | None, mean: Array, inverse: Array, scale: Array, training: bool,
+        owned: bool = False,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """See Kernels.batch_norm_backward. One pass for the sums, one for the result."""
+        if not usable(gy, x, y) or x.ndim != 4 or x.size == 0:
+            return super().batch_norm_backward(gy, x, y, mean, inverse, scale, training, owned)
+        gy, x, y = channels_last(gy), channels_last(x), None if y is None else channels_last(y)
+        n, c, h, w = x.shape
+        gx = gy if owned else self.empty_channels_last(x.shape, np.float32)
+        given = [maps(gy), Maps() if y is None else maps(y), maps(x)]
+        centre, rest = rounded(mean, np.float32)
+        pieces = shares(n * h, x)
+        sums = np.zeros((len(pieces), 2, c))
+        each = function("batch_norm_sums")
+        run_parallel(lambda i: each(*given, centre, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        total, products = sums.sum(0)
+        products -= rest * total
+        slope, constant = batch_norm_slope(total, products, inverse, rest, x) if training else np.zeros((2, c))
+        factor = scale * inverse
+        vectors = [centre, *((factor * a).astype(np.float32) for a in (1, slope, constant))]
+        back, target = function("batch_norm_input_grad"), maps(gx)
+        run_parallel(lambda part: back(*given, target, *vectors, h, w, *part), pieces)
+        return gx, products * inverse, total
+
+    # -------------------------------------------------- softmax and cross-entropy
+
+    def softmax_cross_entropy(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
+    ) -> Array:
+        """See Kernels.softmax_cross_entropy."""
+        description = self._scores(scores, labels, weight, pixel_weight, ignore_index)
+        if description is None:
+            return super().softmax_cross_entropy(scores, labels, weight, pixel_weight, ignore_index)
+        return self._cross_entropy(*description, None, 1.0)
+
+    def softmax_cross_entropy_backward(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int,
+        factor: Any,
+    ) -> Array:  # fmt: skip
+        """See Kernels.softmax_cross_entropy_backward. The result is channels-last."""
+        description = self._scores(scores, labels, weight, pixel_weight, ignore_index)
+        if description is None:
+            return super().softmax_cross_entropy_backward(scores, labels, weight, pixel_weight, ignore_index, factor)
+        n, c = scores.shape[:2]
+        gx = self.empty_channels_last((n, c, labels.size // n, 1), np.float32)
+        self._cross_entropy(*description, gx, float(factor))
+        return gx.reshape(scores.shape)
+
+    def _cross_entropy(self, s: Scores, kept: list[Array], gx: Array | None, factor: float) -> Array:
+        pieces = shares(kept[1].size, kept[0])
+        sums = np.zeros((len(pieces), 3))
+        each = function("softmax_cross_entropy")
+
+        def work(i: int) -> None:
+            room = scratch("scores", s.classes * self.panel)
+            each(s, *pieces[i], room, sums[i], 0 if gx is None else gx, factor)
+
+        run_parallel(work, range(len(pieces)))
+        return sums.sum(0)
+
+    def _scores(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
+    ) -> tuple[Scores, list[Array]] | None:
+        """The C description of such a call and the arrays it points to; None if the reference must serve it."""
+        if not usable(scores, weight, pixel_weight) or not np.can_cast(labels.dtype, np.int64) or not scores.size:
+            return None
+        n, c = scores.shape[:2]
+        rows = scores.reshape(n, c, -1) if scores.ndim > 2 else scores.T[None]  # (N, C, P); an image of N pixels
+        if any(stride % 4 for stride in rows.strides):
+            rows = np.ascontiguousarray(rows)
+        labels = np.ascontiguousarray(labels, np.uint8 if labels.dtype == np.uint8 else np.int64)
+        weights = [None if a is None else np.ascontiguousarray(a) for a in (weight, pixel_weight)]
+        image, channel, pixel = (stride // 4 for stride in rows.strides)
+        description = Scores(
+            rows.ctypes.data, image, channel, pixel, c, rows.shape[2], labels.ctypes.data, labels.itemsize,
+            ignore_index, *(None if a is None else a.ctypes.data for a in weights),
+        )  # fmt: skip
+        return description, [rows, labels, *(a for a in weights if a is not None)]

@@ -9,7 +9,7 @@ convolution is a matrix product of (pixels, S*C) with (S*C, K). Any other memory
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,18 @@ class Kernels:
         """A tuple of (N, C_i, H, W) arrays as one array with all their channels; an array as it is."""
         if not isinstance(x, tuple):
             return x
-        return x[0] if len(x) == 1 else self.xp.concatenate(x, axis=1)
+        if len(x) == 1:
+            return x[0]
+        edges = [0, *accumulate(source.shape[1] for source in x)]
+        n, _, h, w = x[0].shape
+        out = self.empty_channels_last((n, edges[-1], h, w), self.xp.result_type(*x))
+
+        def rows(part: slice) -> None:
+            for source, (first, last) in zip(x, pairwise(edges), strict=True):
+                out[:, first:last, part] = source[:, :, part]
+
+        self.run(rows, self._row_slices(out))
+        return out
 
     def conv2d_input_grad(
         self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
@@ -354,6 +365,106 @@ class Kernels:
         step = max(1, 65536 // max(1, n * c * q))
         return [slice(top, top + step) for top in range(0, p, step)]
 
+    # ------------------------------------------------------------ normalisation
+
+    def channel_moments(self, x: Array) -> tuple[Array, Array]:
+        """Mean and variance (divided by the count) of every channel of (N, C, ...), both (C) in float64.
+
+        The variance is that of x less its mean, so that a large mean costs no digits.
+        """
+        xp, axes = self.xp, (0, *range(2, x.ndim))
+        count = max(1, x.size // max(1, x.shape[1]))
+        mean = xp.sum(x, axis=axes, dtype=np.float64) / count
+        centred = x - per_channel(mean.astype(x.dtype), x.ndim)
+        rest = xp.sum(centred, axis=axes, dtype=np.float64) / count  # what rounding the mean to x's type leaves
+        return mean, xp.sum(centred * centred, axis=axes, dtype=np.float64) / count - rest * rest
+
+    def scale_shift(self, x: Array, centre: Array, scale: Array, shift: Array, relu: bool = False) -> Array:
+        """y = (x - centre) scale + shift for x (N, C, ...), the others (C) of x's type. With relu, y = max(y, 0)."""
+        y = x - per_channel(centre, x.ndim)
+        y *= per_channel(scale, x.ndim)
+        y += per_channel(shift, x.ndim)
+        return self.xp.maximum(y, 0, out=y) if relu else y
+
+    def batch_norm_backward(
+        self, gy: Array, x: Array, y: Array | None, mean: Array, inverse: Array, scale: Array, training: bool,
+        owned: bool = False,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        """Back through y = scale (x - mean) inverse + shift: gradients of x, of scale and of shift, g being that of y.
+
+        With z = (x - mean) inverse and n values a channel: d shift = sum g; d scale = sum g z; and d x = scale inverse
+        (g - (sum g + z sum g z) / n) in training, where mean and inverse = 1 / sqrt(var + eps) come from x itself, else
+        scale inverse g. Ioffe and Szegedy 2015, section 3. y is given if max(y, 0) followed: then g = gy where y > 0.
+        x, y, gy (N, C, ...); mean, inverse, scale and the two sums (C) in float64. `owned`: gy may be overwritten.
+        """
+        xp, ndim, axes = self.xp, x.ndim, (0, *range(2, x.ndim))
+        g = gy if y is None else xp.multiply(gy, y > 0, out=gy if owned else None)
+        centre, rest = rounded(mean, x.dtype)
+        centred = x - per_channel(centre, ndim)
+        total = xp.sum(g, axis=axes, dtype=np.float64)
+        products = xp.sum(g * centred, axis=axes, dtype=np.float64) - rest * total
+        slope, constant = batch_norm_slope(total, products, inverse, rest, x)
+        factor = scale * inverse
+        gx = g * per_channel(factor.astype(x.dtype), ndim)
+        if training:
+            gx -= centred * per_channel((factor * slope).astype(x.dtype), ndim)
+            gx -= per_channel((factor * constant).astype(x.dtype), ndim)
+        return gx, products * inverse, total
+
+    # -------------------------------------------------- softmax and cross-entropy
+
+    def softmax_cross_entropy(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
+    ) -> Array:
+        """(sum of -w log p_label, sum of w, number of illegal labels) as three float64: over all pixels, p = softmax.
+
+        scores (N, C, ...), labels (N, ...) integers, weight (C), pixel_weight (N, ...); w is the product of the class
+        weight of the pixel's label and its pixel weight, and 0 for labels ignore_index and for illegal ones.
+        """
+        xp = self.xp
+        hot, w, illegal = self.label_weights(scores, labels, weight, pixel_weight, ignore_index)
+        mine, others, margin = self._softmax_parts(scores, hot)[1:]
+        energy = xp.where(w != 0, w * (xp.log1p(others + (mine - 1)) + margin), 0)
+        return xp.stack([xp.sum(energy, dtype=np.float64), xp.sum(w, dtype=np.float64), illegal])
+
+    def softmax_cross_entropy_backward(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int,
+        factor: Any,
+    ) -> Array:  # fmt: skip
+        """factor times the gradient of that energy: factor w (p - [class is the label]), (N, C, ...). Labels legal."""
+        xp = self.xp
+        hot, w, _ = self.label_weights(scores, labels, weight, pixel_weight, ignore_index)
+        e, mine, others, _ = self._softmax_parts(scores, hot)
+        xp.copyto(e, -others[:, None], where=hot)  # in place, to keep the scores' memory order
+        e *= (w * factor / (others + mine)).astype(scores.dtype)[:, None]
+        xp.copyto(e, 0, where=w[:, None] == 0)
+        return e
+
+    def label_weights(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
+    ) -> tuple[Array, Array, Array]:
+        """(one-hot labels (N, C, ...) as booleans, weights (N, ...) of scores' type, number of illegal labels)."""
+        xp, classes = self.xp, scores.shape[1]
+        counted = labels != ignore_index
+        legal = counted & (labels >= 0) & (labels < classes)
+        index = xp.where(legal, labels, 0).astype(np.intp)
+        w = xp.ones(labels.shape, scores.dtype) if weight is None else weight[index]
+        if pixel_weight is not None:
+            w = w * pixel_weight
+        hot = index[:, None] == xp.arange(classes).reshape(-1, *([1] * (labels.ndim - 1)))
+        return hot, xp.where(legal, w, 0).astype(scores.dtype), xp.sum(counted & ~legal, dtype=np.float64)
+
+    def _softmax_parts(self, scores: Array, hot: Array) -> tuple[Array, Array, Array, Array]:
+        """e = exp(scores - their maximum); of it the label's, and the sum of all others'; maximum - label's score.
+
+        Where the label's probability is nearly 1 the sum over the others has all digits of what is missing to 1.
+        """
+        xp = self.xp
+        below = scores - scores.max(axis=1, keepdims=True)
+        e = xp.exp(below)
+        mine, margin = (xp.where(hot, a, 0).sum(axis=1) for a in (e, below))
+        return e, mine, xp.where(hot, 0, e).sum(axis=1), -margin
+
     # ---------------------------------------------------------------- updates
 
     def sgd_update(
@@ -410,3 +521,23 @@ class Kernels:
             velocity += change
             change = velocity
         p -= lr * change
+
+
+def per_channel(values: Array, ndim: int) -> Array:
+    """(C) as an array that meets (N, C, ...) of `ndim` axes."""
+    return values.reshape(-1, *([1] * (ndim - 2)))
+
+
+def rounded(mean: Array, dtype: Any) -> tuple[Array, Array]:
+    """The float64 mean in another type, and what that leaves: x - mean = (x - rounded) - rest, both however large."""
+    centre = mean.astype(dtype)
+    return centre, mean - centre
+
+
+def batch_norm_slope(total: Array, products: Array, inverse: Array, rest: Array, x: Array) -> tuple[Array, Array]:
+    """slope, constant (C) such that (sum g + z sum g z) / n = slope (x - centre) + constant; total = sum g, products =
+    sum g (x - mean), z = (x - mean) inverse, mean = centre + rest.
+    """
+    count = max(1, x.size // max(1, x.shape[1]))
+    slope = products * inverse * inverse / count
+    return slope, total / count - slope * rest

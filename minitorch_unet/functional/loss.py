@@ -1,5 +1,6 @@
 """Losses. Class scores ("logits") are (N, C, ...) and class labels (N, ...) integers 0..C-1; `reduction` is "mean",
-"sum" or "none". Everything is composed of differentiable operations, so gradients of gradients exist.
+"sum" or "none". Everything is composed of differentiable operations, so gradients of gradients exist; the usual
+`cross_entropy` is one fused operation.
 """
 
 from __future__ import annotations
@@ -27,25 +28,40 @@ def cross_entropy(
     input (N, C, ...) logits, target (N, ...) class numbers, weight (C) per class, pixel_weight (N, ...) per pixel (the
     weight map of Ronneberger et al. 2015). Pixels labelled ignore_index count nothing. "mean" divides by the sum of the
     weights of the pixels that count (class weight times pixel weight), as PyTorch does for class weights. With
-    label_smoothing e the target is 1 - e on the label plus e / C on every class. Keeps log-probabilities and labels.
-    Raises ValueError for labels outside 0..C-1, naming the values found.
+    label_smoothing e the target is 1 - e on the label plus e / C on every class. Raises ValueError for labels outside
+    0..C-1, naming the values found.
+
+    "mean" and "sum" without smoothing are one pass over the pixels. It keeps the arguments themselves, not copies of
+    them: change none before backward. Otherwise log-probabilities and labels are kept.
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; it must be from 0 to 1")
     _check_scores("cross_entropy", input)
+    target = _checked_target("cross_entropy", input, target)
+    per_class = _per_class("cross_entropy", input, weight)
+    per_pixel = None if pixel_weight is None else _constant(pixel_weight, input)
+    if per_pixel is not None and per_pixel.shape != target.shape:
+        raise ValueError(
+            f"cross_entropy: pixel_weight has shape {per_pixel.shape}; it must be that of target, {target.shape}"
+        )
+    if reduction in ("mean", "sum") and not label_smoothing:
+        how: dict[str, Any] = {"ignore_index": ignore_index, "mean": reduction == "mean"}
+        return apply("softmax_cross_entropy", input, target, per_class, per_pixel, **how)
+    return _composed_cross_entropy(input, target, per_class, ignore_index, reduction, label_smoothing, per_pixel)
+
+
+def _composed_cross_entropy(
+    input: Tensor, target: Any, weight: Any, ignore_index: int, reduction: str, label_smoothing: float,
+    pixel_weight: Any,
+) -> Tensor:  # fmt: skip
+    """The same in single operations, for arguments that have been checked; also the fused operation's reference."""
     logp = log_softmax(input, 1)
     labels, counts = _labels("cross_entropy", logp, target, ignore_index)
-    weights = _class_weights("cross_entropy", logp, labels, weight)
-    if pixel_weight is not None:
-        per_pixel = _constant(pixel_weight, logp)
-        if per_pixel.shape != labels.shape:
-            raise ValueError(
-                f"cross_entropy: pixel_weight has shape {per_pixel.shape}; it must be that of target, {labels.shape}"
-            )
-        counts = counts * per_pixel
+    weights = 1.0 if weight is None else weight[labels]
+    counts = counts if pixel_weight is None else counts * pixel_weight
     energy = -_pick(logp, labels) * (counts * weights)
     if label_smoothing:
-        per_class = 1.0 if weight is None else _constant(weight, logp).reshape(1, -1, *([1] * (logp.ndim - 2)))
+        per_class = 1.0 if weight is None else weight.reshape(1, -1, *([1] * (logp.ndim - 2)))
         smooth = -(logp * per_class).sum(1) * counts
         energy = energy * (1 - label_smoothing) + smooth * (label_smoothing / input.shape[1])
     return _reduce_weighted("cross_entropy", energy, counts * weights, reduction)
@@ -134,29 +150,40 @@ def _check_scores(name: str, input: Tensor) -> None:
 
 def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Any, Any]:
     """(labels with ignored pixels set to 0; 1 for pixels that count, 0 for ignored ones), both (N, ...); checked."""
-    xp = kernels_for(input.data).xp
-    labels = target.data if isinstance(target, Tensor) else xp.asarray(target)
+    labels = _checked_target(name, input, target)
+    counts = labels != ignore_index
+    labels = kernels_for(input.data).xp.where(counts, labels, 0)
+    checked_index(f"{name}: target", labels, input.shape[1])
+    return labels, counts.astype(input.dtype)
+
+
+def _checked_target(name: str, input: Tensor, target: Any) -> Any:
+    """The array of labels, its shape and type checked, its values not."""
+    labels = target.data if isinstance(target, Tensor) else kernels_for(input.data).xp.asarray(target)
     expected = (input.shape[0], *input.shape[2:])
     if labels.shape != expected:
         raise ValueError(f"{name}: target has shape {labels.shape}; for input {input.shape} it must be {expected}")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: target must hold whole class numbers, found type {labels.dtype}")
-    counts = labels != ignore_index
-    labels = xp.where(counts, labels, 0)
-    checked_index(f"{name}: target", labels, input.shape[1])
-    return labels, counts.astype(input.dtype)
+    return labels
 
 
 def _class_weights(name: str, scores: Tensor, labels: Any, weight: Any) -> Any:
     """The class weight of every pixel's label, (N, ...); 1 without class weights."""
+    per_class = _per_class(name, scores, weight)
+    return 1.0 if per_class is None else per_class[labels]
+
+
+def _per_class(name: str, scores: Tensor, weight: Any) -> Any:
+    """The class weights (C) as an array of the scores' type, checked; None without."""
     if weight is None:
-        return 1.0
+        return None
     per_class = _constant(weight, scores)
     if per_class.shape != (scores.shape[1],):
         raise ValueError(
             f"{name}: weight has shape {per_class.shape}; with {scores.shape[1]} classes: ({scores.shape[1]},)"
         )
-    return per_class[labels]
+    return per_class
 
 
 def _pick(scores: Tensor, labels: Any) -> Tensor:

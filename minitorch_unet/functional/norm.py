@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..backend import kernels_for, to_device
-from ..tensor import Tensor, no_grad
+from ..tensor import Tensor, apply, no_grad
 from .reduce import var
 
 
 def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, relu: bool = False,
 ) -> Tensor:  # fmt: skip
     """y = (input - mean) / sqrt(var + eps) * weight + bias, per channel (axis 1) over all other axes.
 
     In training mean and (biased) variance come from this batch, and the running ones, if given, move towards them:
-    running = (1 - momentum) running + momentum batch, with the unbiased variance. Otherwise the running ones are used.
-    input (N, C, ...), the others (C). Raises ValueError for one value per channel in training. Ioffe and Szegedy 2015.
+    running = (1 - momentum) running + momentum batch, with the unbiased variance. Otherwise the running ones are used,
+    as constants. With relu, y = max(y, 0) in the same pass. input (N, C, ...), the others (C). Keeps input, with relu
+    also y, and the statistics. Raises ValueError for one value per channel in training. Ioffe and Szegedy 2015.
     """
     if input.ndim < 2:
         raise ValueError(f"batch_norm: input has shape {input.shape}; it needs the axes (N, C, ...)")
@@ -27,24 +29,21 @@ def batch_norm(
     _check_affine(
         "batch_norm", (channels,), running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
-    axes = (0, *range(2, input.ndim))
-    view = (1, channels, *([1] * (input.ndim - 2)))
     if training:
         count = input.size // max(1, channels)
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than one value per channel, found input {input.shape}")
-        mean, variance = input.mean(axes, keepdim=True), var(input, axes, correction=0, keepdim=True)
+        mean, variance = kernels_for(input.data).channel_moments(input.data)
         if running_mean is not None and running_var is not None:
             with no_grad():
-                running_mean[:] = (1 - momentum) * running_mean + momentum * mean.reshape(channels)
-                unbiased = variance.reshape(channels) * (count / (count - 1))
-                running_var[:] = (1 - momentum) * running_var + momentum * unbiased
+                for running, value in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+                    running[:] = (1 - momentum) * running + momentum * value.astype(running.dtype)
     else:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: outside training running_mean and running_var must be given")
-        mean, variance = running_mean.reshape(view), running_var.reshape(view)
-    y = (input - mean) * (variance + eps) ** -0.5
-    return _affine(y, weight, bias, view)
+        mean, variance = (t.data.astype(np.float64) for t in (running_mean, running_var))
+    how: dict[str, Any] = {"mean": mean, "var": variance, "eps": eps, "training": training, "relu": relu}
+    return apply("batch_norm", input, weight, bias, **how)
 
 
 def group_norm(
@@ -99,7 +98,8 @@ def dropout(
     """In training: each value set to 0 with probability p, the others divided by 1 - p. Keeps the mask.
 
     The mask is drawn from `generator` on the host (the same on every device), or from the engine's own, which
-    `manual_seed` sets. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
+    `manual_seed` sets; for (N, C, H, W) in the order (N, H, W, C), in which maps lie in memory. Srivastava et al. 2014,
+    in the "inverted" form that leaves prediction unchanged.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
@@ -107,7 +107,9 @@ def dropout(
         return input
     if p == 1:
         return input * 0.0
-    kept = (generator or default_generator).random(input.shape, dtype=np.float32) >= p
+    order = (0, 2, 3, 1) if input.ndim == 4 else tuple(range(input.ndim))
+    drawn = (generator or default_generator).random([input.shape[i] for i in order], dtype=np.float32)
+    kept = (drawn >= p).transpose(np.argsort(order))
     scale = kept.astype(input.dtype) * input.dtype.type(1 / (1 - p))
     return input * (scale if kernels_for(input.data).xp is np else to_device(scale, input.device))
 
