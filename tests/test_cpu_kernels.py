@@ -28,7 +28,7 @@ from cpu_kernel_cases import (
 
 from minitorch_unet import Tensor, get_num_threads, set_num_threads
 from minitorch_unet import functional as F
-from minitorch_unet.backend import compiled, cpu
+from minitorch_unet.backend import compiled, cpu, direct, tiled
 from minitorch_unet.backend.cpu import ALGORITHMS, CpuKernels
 from minitorch_unet.backend.devices import kernels_of
 from minitorch_unet.backend.reference import Kernels
@@ -62,7 +62,8 @@ def _many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def guards(monkeypatch: pytest.MonkeyPatch) -> Guards:
     """Return guards that also stand around the kernels' scratch memory."""
     guards = Guards()
-    monkeypatch.setattr(cpu, "scratch", guards.scratch)
+    for module in (cpu, tiled, direct):
+        monkeypatch.setattr(module, "scratch", guards.scratch)
     return guards
 
 
@@ -215,50 +216,59 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]]]:
 
         return call
 
-    monkeypatch.setattr(cpu, "function", function)
+    for module in (tiled, direct):
+        monkeypatch.setattr(module, "function", function)
     return made
 
 
+ALWAYS = {"SOME_TILES": 0, "LARGE_WEIGHT": 10**12}
+NEVER = {"SOME_TILES": 10**9}
+BY_CHANNELS = {"MANY_TILES": 10**9, "BLOCK_BYTES": 0}
 MODES = {
-    "conv2d by tiles": ("conv2d", {"LARGE_WEIGHT": 10**12}, "by_tiles"),
-    "conv2d in small blocks": ("conv2d", {"LARGE_WEIGHT": 10**12, "TILE_BYTES": 1}, "by_tiles"),
-    "conv2d by filters": ("conv2d", {"LARGE_WEIGHT": 0}, "by_filters"),
-    "conv2d by filters in groups": ("conv2d", {"LARGE_WEIGHT": 0, "SHARED_BYTES": 150_000}, "by_filters"),
-    "input by filters in groups": ("conv2d_input_grad", {"LARGE_WEIGHT": 0, "SHARED_BYTES": 150_000}, "by_filters"),
-    "gradient by tiles": ("conv2d_weight_grad", {"SUM_BYTES": 10**12}, "gradient_by_tiles"),
-    "gradient by filters": ("conv2d_weight_grad", {"SUM_BYTES": 0}, "gradient_by_filters"),
-    "gradient in groups": ("conv2d_weight_grad", {"SUM_BYTES": 0, "SHARED_BYTES": 150_000}, "gradient_by_filters"),
+    "conv2d by tiles": ("conv2d", ALWAYS, "by_tiles"),
+    "conv2d in small blocks": ("conv2d", {**ALWAYS, "BLOCK_BYTES": 1}, "by_tiles"),
+    "conv2d streamed": ("conv2d", {**ALWAYS, "STREAM_BYTES": 1}, "by_tiles"),
+    "input by tiles": ("conv2d_input_grad", ALWAYS, "by_tiles"),
+    "conv2d by filters": ("conv2d", NEVER, "by_filters"),
+    "conv2d by filters in groups": ("conv2d", {**NEVER, "SHARED_BYTES": 40_000}, "by_filters"),
+    "conv2d by filters, few weights at a time": ("conv2d", {**NEVER, "WEIGHT_BYTES": 200_000}, "by_filters"),
+    "input by filters in groups": ("conv2d_input_grad", {**NEVER, "SHARED_BYTES": 40_000}, "by_filters"),
+    "gradient by tiles": ("conv2d_weight_grad", {"MANY_TILES": 0}, "gradient_by_tiles"),
+    "gradient by channels": ("conv2d_weight_grad", BY_CHANNELS, "gradient_by_channels"),
+    "gradient by channels in groups": (
+        "conv2d_weight_grad", {**BY_CHANNELS, "GRADIENT_SHARED_BYTES": 1, "PIECE_CHANNELS": 16}, "gradient_by_channels",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("tile", [2, 4])
+@pytest.mark.parametrize("form", ["winograd2", "winograd4", "patches"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_way_through_winograd(
-    mode: str, tile: int, guards: Guards, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_every_way_through_tiles(
+    mode: str, form: str, guards: Guards, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, constants, function = MODES[mode]
     for constant, value in constants.items():
-        monkeypatch.setattr(cpu, constant, value)
+        monkeypatch.setattr(tiled, constant, value)
     kernels = GuardedKernels(guards)
-    kernels.algorithm = f"winograd{tile}"
-    for channels, count, size, padding in ((37, 35, 62, 1), (130, 9, 60, 0), (3, 70, 59, 2)):
+    monkeypatch.setattr(kernels, "_form", lambda *_: form)
+    for channels, count, size, padding in ((37, 35, 46, 1), (130, 9, 42, 0), (3, 70, 43, 2)):
         calls.clear()
         arguments = layer(channels, count, size, padding)[name]
         (found,) = outcome(kernels, name, arguments)
         (truth,) = outcome(Kernels(np), name, converted(arguments, np.float64))
         guards.check()
         assert rms(found - truth) <= 2e-6 * rms(truth)
-        used = [made for called, made in calls if called == f"winograd{tile}_{function}"]
-        assert used
-        if "SHARED_BYTES" in constants and channels > 3:
-            assert len({made[2] for made in used}) > 1  # first tiles of the groups
+        (used,) = (made for called, made in calls if called == f"{form}_{function}")
+        if "in groups" in mode and channels > 64 and name != "conv2d_input_grad":
+            amount = used[2] if "gradient" in mode else used[2] * channels
+            assert amount < (channels if "gradient" in mode else channels * 100)  # more than one round
 
 
 @pytest.mark.parametrize("bytes_", [0, 10**12])
 def test_direct_gradient_in_one_and_in_many_sums(
     bytes_: int, guards: Guards, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "SUM_BYTES", bytes_)
+    monkeypatch.setattr(direct, "SUM_BYTES", bytes_)
     kernels = GuardedKernels(guards)
     kernels.algorithm = "direct"
     arguments = layer(37, 35, 39, 1)["conv2d_weight_grad"]
@@ -266,7 +276,7 @@ def test_direct_gradient_in_one_and_in_many_sums(
     (truth,) = outcome(Kernels(np), "conv2d_weight_grad", converted(arguments, np.float64))
     guards.check()
     assert rms(found - truth) <= 2e-6 * rms(truth)
-    (parts,) = {made[2] for called, made in calls if called == "direct_gradient_taps"}
+    (parts,) = (made[2] for called, made in calls if called == "direct_gradient")
     assert (parts > 1) == (bytes_ > 0)
 
 

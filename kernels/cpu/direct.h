@@ -48,7 +48,7 @@ static void direct_tile(const Window& win, const float* x, const float* packed, 
 
 static void direct(const Window& win, const float* packed, int64_t threads) {
   int64_t panel_size = win.r * win.s * win.x.channels * NR;
-  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last) {
+  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last, int64_t, int64_t) {
     for (int64_t panel = 0; panel < panels(win.y.channels); panel++)
       for (int64_t line = first; line < last; line++) {
         int64_t image = line / win.p, p = line % win.p;
@@ -164,7 +164,7 @@ static void direct_gradient(const Window& win, int64_t threads, int64_t parts, f
         }
     }
   });
-  parallel_ranges(threads, taps * in.channels, LINE_PIECES, [&](int64_t first, int64_t last) {
+  parallel_ranges(threads, taps * in.channels, LINE_PIECES, [&](int64_t first, int64_t last, int64_t, int64_t) {
     for (int64_t row = first; row < last; row++)
       by_vectors(gy.channels, [&](int64_t k, int n) {
         int64_t panel = k / NR, tap = row / in.channels, c = row % in.channels;
@@ -178,7 +178,7 @@ static void direct_gradient(const Window& win, int64_t threads, int64_t parts, f
 
 // The textbook's loops, one output at a time, weight (taps, C, K): the first rung of the ladder.
 static void naive(const Window& win, const float* weight, int64_t threads) {
-  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last) {
+  parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last, int64_t, int64_t) {
     for (int64_t line = first; line < last; line++)
       for (int64_t q = 0; q < win.q; q++)
         for (int64_t k = 0; k < win.y.channels; k++) {

@@ -19,8 +19,8 @@
   EXPORT(int64_t, name##_by_tiles_scratch)(const Conv* conv, int64_t block) {                                                \
     return ISA::by_tiles_scratch<ISA::F>(*conv, block);                                                                      \
   }                                                                                                                          \
-  EXPORT(void, name##_by_tiles)(const Conv* conv, int64_t threads, const float* u, int64_t block, float* scratch) {          \
-    ISA::by_tiles<ISA::F>(*conv, threads, u, block, scratch);                                                                \
+  EXPORT(void, name##_by_tiles)(const Conv* conv, int64_t threads, int64_t block, const float* u, float* scratch) {          \
+    ISA::by_tiles<ISA::F>(*conv, threads, block, u, scratch);                                                                \
   }                                                                                                                          \
   EXPORT(int64_t, name##_by_filters_shared)(const Conv* conv, int64_t tiles, int64_t group) {                                \
     return ISA::by_filters_shared<ISA::F>(*conv, tiles, group);                                                              \
@@ -75,54 +75,80 @@ EXPORT(void, direct_gradient)
 }
 EXPORT(void, naive)(const Window* win, const float* weight, int64_t threads) { ISA::naive(*win, weight, threads); }
 
+// What goes once through memory: `pieces` ranges of 0 .. n-1 rows, pixels or values; sums have one row for each piece.
 EXPORT(void, relu_bias_backward)
-(const Maps* gy, const Maps* y, const Maps* out, int64_t h, int64_t w, int64_t first, int64_t last, double* sums) {
-  ISA::relu_bias_backward(gy, y, out, h, w, first, last, sums);
+(const Maps* gy, const Maps* y, const Maps* out, int64_t h, int64_t w, int64_t threads, int64_t n, int64_t pieces,
+ double* sums) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t piece, int64_t) {
+    ISA::relu_bias_backward(gy, y, out, h, w, first, last, sums + piece * gy->channels);
+  });
 }
-EXPORT(void, max_pool_rows)
-(const Maps* x, const Maps* y, uint8_t* winners, int64_t p, int64_t q, int64_t first, int64_t last) {
-  ISA::max_pool_rows(x, y, winners, p, q, first, last);
+EXPORT(void, max_pool)
+(const Maps* x, const Maps* y, uint8_t* winners, int64_t p, int64_t q, int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::max_pool_rows(x, y, winners, p, q, first, last);
+  });
 }
-EXPORT(void, max_pool_backward_rows)
-(const Maps* gy, const Maps* gx, const uint8_t* winners, int64_t p, int64_t q, int64_t first, int64_t last) {
-  ISA::max_pool_backward_rows(gy, gx, winners, p, q, first, last);
+EXPORT(void, max_pool_backward)
+(const Maps* gy, const Maps* gx, const uint8_t* winners, int64_t p, int64_t q, int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::max_pool_backward_rows(gy, gx, winners, p, q, first, last);
+  });
 }
-EXPORT(void, pad_rows)
+EXPORT(void, pad)
 (const Maps* x, const Maps* out, int64_t h, int64_t w, int64_t h_out, int64_t w_out, int64_t top, int64_t left,
- int64_t first, int64_t last) {
-  ISA::pad_rows(x, out, h, w, h_out, w_out, top, left, first, last);
+ int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::pad_rows(x, out, h, w, h_out, w_out, top, left, first, last);
+  });
 }
 EXPORT(void, sgd)
-(float* p, const float* g, float* v, int64_t n, float lr, float momentum, float dampening, float decay, int64_t nesterov,
- int64_t first) {
-  ISA::sgd(p, g, v, n, lr, momentum, dampening, decay, nesterov, first);
+(float* p, const float* g, float* v, float lr, float momentum, float dampening, float decay, int64_t nesterov, int64_t begin,
+ int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::sgd(p + first, g + first, v + first, last - first, lr, momentum, dampening, decay, nesterov, begin);
+  });
 }
 EXPORT(void, adam)
-(float* p, const float* g, float* m, float* s, int64_t n, float rate, float root, float beta1, float beta2, float eps,
- float decay, float shrink) {
-  ISA::adam(p, g, m, s, n, rate, root, beta1, beta2, eps, decay, shrink);
+(float* p, const float* g, float* m, float* s, float rate, float root, float beta1, float beta2, float eps, float decay,
+ float shrink, int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::adam(p + first, g + first, m + first, s + first, last - first, rate, root, beta1, beta2, eps, decay, shrink);
+  });
 }
 
+// scratch: classes * NR floats for each thread; sums: 3 for each piece.
 EXPORT(void, softmax_cross_entropy)
-(const Scores* scores, int64_t first, int64_t last, float* scratch, double* sums, float* gradient, float factor) {
-  ISA::softmax_cross_entropy(scores, first, last, scratch, sums, gradient, factor);
+(const Scores* scores, float* gradient, float factor, int64_t threads, int64_t n, int64_t pieces, float* scratch, double* sums) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t piece, int64_t thread) {
+    float* room = scratch + thread * scores->classes * ISA::NR;
+    ISA::softmax_cross_entropy(scores, first, last, room, sums + 3 * piece, gradient, factor);
+  });
 }
 EXPORT(void, channel_moments)
-(const Maps* x, const float* shift, int64_t h, int64_t w, int64_t first, int64_t last, double* sums) {
-  ISA::channel_moments(x, shift, h, w, first, last, sums);
+(const Maps* x, const float* shift, int64_t h, int64_t w, int64_t threads, int64_t n, int64_t pieces, double* sums) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t piece, int64_t) {
+    ISA::channel_moments(x, shift, h, w, first, last, sums + 2 * piece * x->channels);
+  });
 }
 EXPORT(void, scale_shift)
 (const Maps* x, const Maps* y, const float* centre, const float* scale, const float* shift, int64_t relu, int64_t h,
- int64_t w, int64_t first, int64_t last) {
-  ISA::scale_shift(x, y, centre, scale, shift, relu, h, w, first, last);
+ int64_t w, int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::scale_shift(x, y, centre, scale, shift, relu, h, w, first, last);
+  });
 }
 EXPORT(void, batch_norm_sums)
-(const Maps* gy, const Maps* y, const Maps* x, const float* centre, int64_t h, int64_t w, int64_t first, int64_t last,
- double* sums) {
-  ISA::batch_norm_sums(gy, y, x, centre, h, w, first, last, sums);
+(const Maps* gy, const Maps* y, const Maps* x, const float* centre, int64_t h, int64_t w, int64_t threads, int64_t n,
+ int64_t pieces, double* sums) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t piece, int64_t) {
+    ISA::batch_norm_sums(gy, y, x, centre, h, w, first, last, sums + 2 * piece * x->channels);
+  });
 }
 EXPORT(void, batch_norm_input_grad)
 (const Maps* gy, const Maps* y, const Maps* x, const Maps* gx, const float* centre, const float* scale,
- const float* slope, const float* constant, int64_t h, int64_t w, int64_t first, int64_t last) {
-  ISA::batch_norm_input_grad(gy, y, x, gx, centre, scale, slope, constant, h, w, first, last);
+ const float* slope, const float* constant, int64_t h, int64_t w, int64_t threads, int64_t n, int64_t pieces) {
+  ISA::parallel_ranges(threads, n, pieces, [&](int64_t first, int64_t last, int64_t, int64_t) {
+    ISA::batch_norm_input_grad(gy, y, x, gx, centre, scale, slope, constant, h, w, first, last);
+  });
 }

@@ -16,11 +16,13 @@ static inline void parallel(std::int64_t threads, std::int64_t pieces, Work work
       [](void* context, std::int64_t piece, std::int64_t thread) { (*static_cast<Work*>(context))(piece, thread); }, &work);
 }
 
-// The same over 0 .. n-1 in `pieces` ranges of equal size: work(first, end).
+// The same over 0 .. n-1 in `pieces` ranges of equal size (at most n): work(first, end, piece, thread).
 template <class Work>
 static inline void parallel_ranges(std::int64_t threads, std::int64_t n, std::int64_t pieces, Work work) {
   if (pieces > n) pieces = n;
-  parallel(threads, pieces, [=](std::int64_t i, std::int64_t) { work(n * i / pieces, n * (i + 1) / pieces); });
+  parallel(threads, pieces, [=](std::int64_t piece, std::int64_t thread) {
+    work(n * piece / pieces, n * (piece + 1) / pieces, piece, thread);
+  });
 }
 
 }  // namespace ISA

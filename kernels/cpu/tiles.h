@@ -165,7 +165,7 @@ static int64_t by_tiles_scratch(const Conv& conv, int64_t block) {
 
 // Blocks of `block` tiles, a multiple of MR; u[panel][xi][c][NR] from all_weights.
 template <class F>
-static void by_tiles(const Conv& conv, int64_t threads, const float* u, int64_t block, float* scratch) {
+static void by_tiles(const Conv& conv, int64_t threads, int64_t block, const float* u, float* scratch) {
   int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, each = by_tiles_scratch<F>(conv, block);
   int64_t v_step = apart(block * c), m_step = apart(block * NR);
   parallel(threads, (count + block - 1) / block, [&](int64_t piece, int64_t thread) {

@@ -20,68 +20,6 @@ INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 SIZES = ("_scratch", "_shared", "_sums", "_size", "_width", "_rows")  # endings of functions that return a number
 
 
-class Maps(ctypes.Structure):
-    """A batch of channels-last images, see kernels/cpu/shapes.h; strides in floats."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("image", "row", "pixel", "channels")),
-    )
-
-
-class Weight(ctypes.Structure):
-    """A convolution's weight, straight or transposed, see kernels/cpu/shapes.h; strides in floats."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("tap", "row", "column", "turned")),
-    )
-
-
-class Conv(ctypes.Structure):
-    """A convolution that is computed tile by tile, see kernels/cpu/shapes.h."""
-
-    _fields_ = (
-        ("x", Maps * 2),
-        ("y", Maps),
-        *((name, ctypes.c_int64) for name in ("images", "h", "w", "p", "q")),
-        *((name, ctypes.c_int64 * 2) for name in ("pad", "patch_in", "patch_out", "stride", "dilation")),
-        ("weight", Weight),
-        ("bias", ctypes.c_void_p),
-        ("relu", ctypes.c_int64),
-        ("stream", ctypes.c_int64),
-    )
-
-
-class Window(ctypes.Structure):
-    """Any convolution of a padded input, see kernels/cpu/shapes.h."""
-
-    _fields_ = (
-        ("x", Maps),
-        ("y", Maps),
-        *(
-            (name, ctypes.c_int64)
-            for name in ("images", "p", "q", "r", "s", "stride_h", "stride_w", "dilation_h", "dilation_w")
-        ),
-        ("bias", ctypes.c_void_p),
-        ("relu", ctypes.c_int64),
-    )
-
-
-class Scores(ctypes.Structure):
-    """Class scores with labels and weights, see kernels/cpu/shapes.h."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("image", "channel", "pixel", "classes", "pixels")),
-        ("labels", ctypes.c_void_p),
-        ("label_bytes", ctypes.c_int64),
-        ("ignore_index", ctypes.c_int64),
-        ("class_weight", ctypes.c_void_p),
-        ("pixel_weight", ctypes.c_void_p),
-    )
-
-
 def library_path() -> Path | None:
     """The compiled library beside this package, or None where it was not built."""
     package = Path(__file__).resolve().parents[1]

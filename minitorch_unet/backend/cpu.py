@@ -7,91 +7,27 @@ Float32 only; float64 and whatever a rung cannot do is served by one that can. S
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .compiled import Conv, Maps, Scores, Weight, Window, function, scratch
+from . import direct, tiled
+from .compiled import function, scratch
 from .memory import empty
 from .reference import Array, Kernels, Pair, batch_norm_slope, rounded
+from .structs import Maps, Scores, address, channels_last, maps, straight, taps_first, transposed, usable
 from .threads import get_num_threads
-from .threads import run_parallel as run_on_threads
 
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
 
-PIECES = 16  # into how many pieces a call's work is cut: a fixed number, so that results do not depend on the threads
-PIECE_VALUES = 1 << 14  # floats of such a piece at least, where the work is one pass over memory
-
-# How work is cut so that its parts stay in cache, in bytes: see kernels/cpu/tiles.h.
-BLOCK_BYTES = 400_000  # a block of tiles, transformed, and its products: most of a core's second-level cache
-LARGE_WEIGHT = 20_000_000  # transformed weights from which on they are not made all at once
-SHARED_BYTES = 16_000_000  # transformed input of the tiles that all threads share: part of the third-level cache
-STREAM_BYTES = 24_000_000  # results from which on no part is still in cache when it is read
-GRADIENT_SHARED_BYTES = 5_000_000  # the same for weight gradients
-SUM_BYTES = 20_000_000  # partial weight gradients
-WEIGHT_COST = 300  # of transforming one weight, in multiplications
-MANY_TILES = 600  # from which on the weight gradient is better cut by tiles than by channels
-CHANNELS = 96  # whose weights are transformed at a time
-PIECE_CHANNELS = 128  # whose weight gradient is summed at a time
-GRADIENT_BLOCK = 128  # tiles whose gradients are transformed at a time
+PIECES = 16  # of work that goes once through memory: a fixed number, so that results do not depend on the threads
+PIECE_VALUES = 1 << 14  # floats of such a piece at least
 
 
-def cuts(n: int, pieces: int = PIECES) -> list[Pair]:
-    """0..n as at most `pieces` ranges (first, last), evenly."""
-    pieces = max(1, min(n, pieces))
-    return [(n * i // pieces, n * (i + 1) // pieces) for i in range(pieces)]
-
-
-def shares(rows: int, x: Array) -> list[Pair]:
-    """0..rows as ranges for work that goes once through an array: fewer where it is so small that calls would cost."""
-    return cuts(rows, min(PIECES, x.size // PIECE_VALUES))
-
-
-def usable(*arrays: Array | None) -> bool:
-    """Whether all given arrays are of the kernels' type."""
-    return all(a is None or a.dtype == np.float32 for a in arrays)
-
-
-def channels_last(x: Array) -> Array:
-    """The same (N, C, H, W) values with neighbouring channels and non-negative strides; a copy only if need be."""
-    if x.size == 0:
-        return x
-    fits = (x.shape[1] == 1 or x.strides[1] == 4) and all(s >= 0 and s % 4 == 0 for s in x.strides)
-    return x if fits else np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
-
-def maps(x: Array) -> Maps:
-    """The C description of a channels-last (N, C, H, W) array."""
-    image, _, row, pixel = (s // 4 for s in x.strides)
-    return Maps(x.ctypes.data, image, row, pixel, x.shape[1])
-
-
-def taps_first(weight: Array) -> Array:
-    """(K, C, R, S) as a contiguous (R, S, C, K) array: a view of parameters, which lie so."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
-
-
-def straight(weight: Array) -> Weight:
-    """The C description of a contiguous (R, S, C, K) weight for a convolution from C to K channels."""
-    c, k = weight.shape[2:]
-    return Weight(weight.ctypes.data, c * k, k, 1, 0)
-
-
-def transposed(weight: Array, turned: bool) -> Weight:
-    """The same for its transpose, from K to C channels; `turned`: with the taps in reverse order."""
-    c, k = weight.shape[2:]
-    return Weight(weight.ctypes.data, c * k, 1, k, turned)
-
-
-def _call(form: str, conv: Conv, name: str, *arguments: Any) -> Any:
-    """The C function `name` of a form, for a convolution."""
-    return function(f"{form}_{name}")(conv, *arguments)
-
-
-run_parallel = functools.partial(run_on_threads, blas=False)  # the kernels make no calls to the BLAS library
+def shares(rows: int, x: Array) -> tuple[int, int, int]:
+    """(threads, rows, pieces) for work that goes once through x: fewer pieces where it is so small that calls cost."""
+    return get_num_threads(), rows, max(1, min(PIECES, rows, x.size // PIECE_VALUES))
 
 
 class CpuKernels(Kernels):
@@ -102,9 +38,6 @@ class CpuKernels(Kernels):
         self.algorithm = os.environ.get("MINITORCH_UNET_CONV", "auto")
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"MINITORCH_UNET_CONV is {self.algorithm!r}; legal are {', '.join(ALGORITHMS)}")
-        self.panel, self.vector, self.rows = (
-            function(name)() for name in ("panel_width", "vector_width", "register_rows")
-        )
 
     # ------------------------------------------------------------ convolution
 
@@ -125,10 +58,11 @@ class CpuKernels(Kernels):
         form = self._form(c, k, (r, s), stride, dilation, n, (p, q)) if len(sources) <= 2 else "direct"
         if form == "direct":
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
-            self._direct(padded, taps, straight(taps), bias, relu, stride, dilation, y)
+            naive = self.algorithm == "naive"
+            direct.convolve(padded, taps, straight(taps), bias, relu, stride, dilation, y, naive)
         else:
             window = {"pad": padding, "patch_in": (r, s), "stride": stride, "dilation": dilation}
-            self._convolve(form, sources, y, straight(taps), bias, relu, **window)
+            tiled.convolve(form, sources, y, straight(taps), bias, relu, **window)
         return y
 
     def conv2d_input_grad(
@@ -139,7 +73,7 @@ class CpuKernels(Kernels):
         k, c, r, s = weight.shape
         exact = tuple(input_size) == (gy.shape[2] * r, gy.shape[3] * s)
         upsampling = exact and self._separate((r, s), stride, padding, dilation)
-        reach = tuple(dilation[i] * ((r, s)[i] - 1) - padding[i] for i in (0, 1))
+        reach = (dilation[0] * (r - 1) - padding[0], dilation[1] * (s - 1) - padding[1])
         plain = stride == (1, 1) and min(reach) >= 0 and all(
             input_size[i] == gy.shape[2 + i] + dilation[i] * ((r, s)[i] - 1) - 2 * padding[i] for i in (0, 1)
         )  # fmt: skip
@@ -149,15 +83,16 @@ class CpuKernels(Kernels):
         gx = self.empty_channels_last((gy.shape[0], c, *input_size), np.float32)
         taps = taps_first(weight)
         if upsampling:
-            self._convolve("patches", (gy,), gx, transposed(taps, turned=False), bias, patch_out=(r, s))
+            tiled.convolve("patches", (gy,), gx, transposed(taps, turned=False), bias, patch_out=(r, s))
             return gx
         form = self._form(k, c, (r, s), stride, dilation, gy.shape[0], input_size)
         if form == "direct":
             padded = self.pad(gy, reach[0], reach[0], reach[1], reach[1])
-            self._direct(padded, taps, transposed(taps, turned=True), bias, False, stride, dilation, gx)
+            naive = self.algorithm == "naive"
+            direct.convolve(padded, taps, transposed(taps, turned=True), bias, False, stride, dilation, gx, naive)
         else:
             window = {"pad": reach, "patch_in": (r, s), "dilation": dilation}
-            self._convolve(form, (gy,), gx, transposed(taps, turned=True), bias, **window)
+            tiled.convolve(form, (gy,), gx, transposed(taps, turned=True), bias, False, **window)
         return gx
 
     def conv2d_weight_grad(
@@ -170,14 +105,12 @@ class CpuKernels(Kernels):
         c, k = sum(source.shape[1] for source in sources), gy.shape[1]
         gw = empty((*kernel, c, k), np.float32)
         form = self._form(c, k, kernel, stride, dilation, gy.shape[0], gy.shape[2:]) if len(sources) <= 2 else "direct"
-        if gy.size == 0 or gw.size == 0:
-            gw[...] = 0
-        elif form == "direct":
+        if form == "direct":
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
-            self._direct_gradient(padded, gy, kernel, stride, dilation, gw)
+            direct.weight_gradient(padded, gy, kernel, stride, dilation, gw)
         else:
             window = {"pad": padding, "patch_in": kernel, "stride": stride, "dilation": dilation}
-            self._gradient(form, sources, gy, gw, **window)
+            tiled.weight_gradient(form, sources, gy, gw, **window)
         return gw.transpose(3, 2, 0, 1)
 
     def _form(self, c: int, k: int, kernel: Pair, stride: Pair, dilation: Pair, n: int, out_size: Pair) -> str:
@@ -186,10 +119,9 @@ class CpuKernels(Kernels):
             return "direct"
         winograd = kernel == (3, 3) and stride == dilation == (1, 1)
         if self.algorithm == "auto":
-            p, q = out_size
-            # Multiplications for each pair of channels, and what it costs to transform their weights.
-            quicker = 36 * n * -(-p // 4) * -(-q // 4) + WEIGHT_COST < 9 * n * p * q
-            return "direct" if min(c, k) < 8 and kernel != (1, 1) else "winograd4" if winograd and quicker else "patches"
+            if min(c, k) < 8 and kernel != (1, 1):
+                return "direct"
+            return "winograd4" if winograd and tiled.quicker_by_tiles(n, out_size) else "patches"
         if winograd and self.algorithm != "direct":
             return self.algorithm
         return "patches" if stride == kernel and dilation == (1, 1) else "direct"
@@ -197,126 +129,6 @@ class CpuKernels(Kernels):
     def _separate(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
         """Whether a transposed convolution's windows touch without overlap, so that it is a product of patches."""
         return stride == kernel and padding == (0, 0) and dilation == (1, 1) and self.algorithm != "naive"
-
-    # ------------------------------------------------ tile by tile (kernels/cpu/tiles.h)
-
-    def _description(
-        self, form: str, sources: tuple[Array, ...], y: Array, pad: Pair = (0, 0), patch_in: Pair = (1, 1),
-        patch_out: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
-    ) -> tuple[Conv, list[Array]]:  # fmt: skip
-        """The C description of a convolution and the arrays it points to, which must be kept alive."""
-        kept = [channels_last(source) for source in sources]
-        (h, w), (p, q) = kept[0].shape[2:], y.shape[2:]
-        conv = Conv(y=maps(y), images=y.shape[0], h=h, w=w, p=p // patch_out[0], q=q // patch_out[1])
-        for i, source in enumerate(kept):
-            conv.x[i] = maps(source)
-        if form != "patches":
-            patch_in = (1, 1)
-        for i in (0, 1):
-            conv.pad[i], conv.stride[i], conv.dilation[i] = pad[i], stride[i], dilation[i]
-            conv.patch_in[i], conv.patch_out[i] = patch_in[i], patch_out[i]
-        return conv, kept
-
-    def _measures(self, form: str, conv: Conv) -> tuple[int, int, int, int]:
-        """(XI, columns of V, columns of U in whole panels, tiles) of a convolution in this form."""
-        m = int(form[-1]) if form != "patches" else 1
-        xi = 1 if form == "patches" else (m + 2) ** 2
-        taps_in, taps_out = conv.patch_in[0] * conv.patch_in[1], conv.patch_out[0] * conv.patch_out[1]
-        c = taps_in * sum(-(-x.channels // self.vector) * self.vector for x in conv.x)
-        k = taps_out * -(-conv.y.channels // self.panel) * self.panel
-        return xi, c, k, conv.images * -(-conv.p // m) * -(-conv.q // m)
-
-    def _convolve(
-        self, form: str, sources: tuple[Array, ...], y: Array, weight: Weight, bias: Array | None = None,
-        relu: bool = False, **window: Pair,
-    ) -> None:  # fmt: skip
-        """A convolution into y, bias and ReLU included."""
-        conv, kept = self._description(form, sources, y, **window)
-        bias = None if bias is None else np.ascontiguousarray(bias)
-        conv.weight, conv.relu = weight, relu
-        conv.bias = None if bias is None else bias.ctypes.data
-        conv.stream = y.nbytes >= STREAM_BYTES and all(n % 64 == 0 for n in (y.ctypes.data, y.strides[0], *y.strides[2:]))
-        xi, c, k, tiles = self._measures(form, conv)
-        threads = get_num_threads()
-        call = functools.partial(_call, form, conv)
-        if 4 * xi * c * k < LARGE_WEIGHT:
-            u = scratch("weights", call("weights_size"))
-            call("weights", threads, u)
-            block = min(96, max(1, BLOCK_BYTES // (4 * xi * (c + self.panel)) // self.rows)) * self.rows
-            rest = scratch("tiles", threads * call("by_tiles_scratch", block))
-            call("by_tiles", threads, u, block, rest)
-        else:
-            at_once = max(1, min(tiles, SHARED_BYTES // (4 * xi * c)))
-            at_once = -(-tiles // -(-tiles // at_once))
-            group = min(range(max(1, self.rows * 2 // 3), self.rows + 1), key=lambda rows: (-(-at_once // rows) * rows, -rows))
-            channels = min(c, CHANNELS)
-            shared = scratch("shared", call("by_filters_shared", at_once, group))
-            rest = scratch("tiles", threads * call("by_filters_scratch", at_once, channels))
-            call("by_filters", threads, at_once, group, channels, shared, rest)
-        del kept
-
-    def _gradient(self, form: str, sources: tuple[Array, ...], gy: Array, gw: Array, **window: Pair) -> None:
-        """gw (R, S, C, K), the gradient of a convolution's weight."""
-        gy = channels_last(gy)
-        conv, kept = self._description(form, sources, gy, **window)
-        xi, c, k, tiles = self._measures(form, conv)
-        threads = get_num_threads()
-        call = functools.partial(_call, form, conv)
-        size = 4 * xi * c * k
-        if size <= SUM_BYTES and tiles >= MANY_TILES or 2 * size <= BLOCK_BYTES:
-            parts = max(min(2, tiles), min(PIECES, SUM_BYTES // size, tiles // 32))
-            groups = min(-(-threads // parts), k // self.panel)
-            block = max(24, min(192, BLOCK_BYTES // (4 * xi * (c + self.panel))))
-            sums = scratch("sums", call("gradient_by_tiles_sums", parts))
-            rest = scratch("tiles", threads * call("gradient_by_tiles_scratch", block))
-            call("gradient_by_tiles", threads, parts, groups, block, sums, rest, gw)
-        else:
-            at_once = max(self.vector, min(c, GRADIENT_SHARED_BYTES // (4 * xi * tiles) // self.vector * self.vector))
-            each = min(at_once, PIECE_CHANNELS)
-            block = min(tiles, GRADIENT_BLOCK)
-            shared = scratch("shared", call("gradient_by_channels_shared", at_once))
-            rest = scratch("tiles", threads * call("gradient_by_channels_scratch", each, block))
-            call("gradient_by_channels", threads, at_once, each, block, shared, rest, gw)
-        del kept
-
-    # ------------------------------------------------ direct (kernels/cpu/direct.h)
-
-    def _window(self, x: Array, y: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Window:
-        return Window(
-            x=maps(x), y=maps(y), images=y.shape[0], p=y.shape[2], q=y.shape[3], r=kernel[0], s=kernel[1],
-            stride_h=stride[0], stride_w=stride[1], dilation_h=dilation[0], dilation_w=dilation[1],
-        )  # fmt: skip
-
-    def _direct(
-        self, x: Array, taps: Array, weight: Weight, bias: Array | None, relu: bool, stride: Pair, dilation: Pair,
-        y: Array,
-    ) -> None:  # fmt: skip
-        """Convolution of a padded x into y in direct arithmetic; `weight` describes `taps` (R, S, ...)."""
-        x = channels_last(x)
-        kernel, c, k = taps.shape[:2], x.shape[1], y.shape[1]
-        bias = None if bias is None else np.ascontiguousarray(bias)
-        window = self._window(x, y, kernel, stride, dilation)
-        window.bias, window.relu = None if bias is None else bias.ctypes.data, relu
-        threads = get_num_threads()
-        if self.algorithm == "naive":
-            if weight.column != 1:
-                taps = np.ascontiguousarray(taps[::-1, ::-1].transpose(0, 1, 3, 2))
-            function("naive")(window, taps, threads)
-            return
-        packed = scratch("weights", -(-k // self.panel) * self.panel * kernel[0] * kernel[1] * c)
-        function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
-        function("direct")(window, packed, threads)
-
-    def _direct_gradient(self, x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair, gw: Array) -> None:
-        """gw (R, S, C, K) in direct arithmetic, x padded."""
-        x, gy = channels_last(x), channels_last(gy)
-        window = self._window(x, gy, kernel, stride, dilation)
-        threads = get_num_threads()
-        size = function("direct_gradient_sums")(window, 1)
-        parts = max(1, min(PIECES, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))
-        sums = scratch("sums", parts * size)
-        rest = scratch("tiles", threads * function("direct_gradient_scratch")(window))
-        function("direct_gradient")(window, threads, parts, sums, rest, gw)
 
     # ------------------------------------------------- bias, ReLU, borders, pooling
 
@@ -337,10 +149,9 @@ class CpuKernels(Kernels):
     def _sums(self, gy: Array, y: Maps, out: Maps) -> Array:
         """Sums over the channels of gy, or (with y) of gy where y > 0, which is then written to out."""
         n, c, h, w = gy.shape
-        pieces = shares(n * h, gy)
-        sums = np.zeros((len(pieces), c))
-        each, source = function("relu_bias_backward"), maps(gy)
-        run_parallel(lambda i: each(source, y, out, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        share = shares(n * h, gy)
+        sums = np.zeros((share[-1], c))
+        function("relu_bias_backward")(maps(gy), y, out, h, w, *share, sums)
         return sums.sum(0).astype(np.float32)
 
     def pad(self, x: Array, top: int, bottom: int, left: int, right: int, value: float = 0.0) -> Array:
@@ -351,10 +162,7 @@ class CpuKernels(Kernels):
         n, c, h, w = x.shape
         out = self.empty_channels_last((n, c, h + top + bottom, w + left + right), np.float32)
         rows, columns = out.shape[2:]
-        each, source, target = function("pad_rows"), maps(x), maps(out)
-        run_parallel(
-            lambda part: each(source, target, h, w, rows, columns, top, left, *part), shares(n * rows, out)
-        )
+        function("pad")(maps(x), maps(out), h, w, rows, columns, top, left, *shares(n * rows, out))
         return out
 
     def max_pool2d(
@@ -368,10 +176,7 @@ class CpuKernels(Kernels):
         x = channels_last(x)
         y = self.empty_channels_last((*x.shape[:2], *out_size), np.float32)
         winners = self.empty_channels_last(y.shape, np.uint8)
-        each, source, target = function("max_pool_rows"), maps(x), maps(y)
-        run_parallel(
-            lambda part: each(source, target, winners, *out_size, *part), shares(x.shape[0] * out_size[0], x)
-        )
+        function("max_pool")(maps(x), maps(y), winners, *out_size, *shares(x.shape[0] * out_size[0], x))
         return y, winners
 
     def max_pool2d_scatter(
@@ -385,9 +190,8 @@ class CpuKernels(Kernels):
             return super().max_pool2d_scatter(gy, winners, input_size, **how)
         gy = channels_last(gy)
         gx = self.empty_channels_last((*gy.shape[:2], *input_size), np.float32)
-        each, source, target = function("max_pool_backward_rows"), maps(gy), maps(gx)
         won = np.ascontiguousarray(winners.transpose(0, 2, 3, 1))
-        run_parallel(lambda part: each(source, target, won, p, q, *part), shares(gy.shape[0] * p, gx))
+        function("max_pool_backward")(maps(gy), maps(gx), won, p, q, *shares(gy.shape[0] * p, gx))
         return gx
 
     # ---------------------------------------------------------------- updates
@@ -402,7 +206,7 @@ class CpuKernels(Kernels):
             super().sgd_update(p, g, velocity, first, lr, momentum, dampening, weight_decay, nesterov)
             return
         settings = (float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, first)
-        self._update("sgd", flat, settings)
+        function("sgd")(*flat, *settings, *shares(p.size, p))
 
     def adam_update(
         self, p: Array, g: Array, mean: Array, square: Array, step: int, lr: float,
@@ -417,16 +221,7 @@ class CpuKernels(Kernels):
         decay = 0.0 if decoupled else float(weight_decay)
         rate, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
         settings = (rate, root, beta1, beta2, eps, decay, shrink)
-        self._update("adam", flat, tuple(float(value) for value in settings))
-
-    def _update(self, name: str, flat: list[Array], settings: tuple[Any, ...]) -> None:
-        each = function(name)
-
-        def work(part: Pair) -> None:
-            piece = slice(*part)
-            each(*(a[piece] for a in flat), part[1] - part[0], *settings)
-
-        run_parallel(work, cuts(flat[0].size, PIECES if flat[0].size > 65536 else 1))
+        function("adam")(*flat, *(float(value) for value in settings), *shares(p.size, p))
 
     def _flat(self, *arrays: Array) -> list[Array] | None:
         """One-dimensional views of arrays of the same memory order without gaps; None if they are not like that."""
@@ -445,10 +240,9 @@ class CpuKernels(Kernels):
             return super().channel_moments(x)
         x = channels_last(x)
         n, c, h, w = x.shape
-        pieces, source, shift = shares(n * h, x), maps(x), np.ascontiguousarray(x[0, :, 0, 0])
-        sums = np.zeros((len(pieces), 2, c))
-        each = function("channel_moments")
-        run_parallel(lambda i: each(source, shift, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        share, shift = shares(n * h, x), np.ascontiguousarray(x[0, :, 0, 0])
+        sums = np.zeros((share[-1], 2, c))
+        function("channel_moments")(maps(x), shift, h, w, *share, sums)
         mean, square = sums.sum(0) / (n * h * w)
         return shift + mean, square - mean * mean
 
@@ -460,8 +254,7 @@ class CpuKernels(Kernels):
         n, _, h, w = x.shape
         y = self.empty_channels_last(x.shape, np.float32)
         vectors = [np.ascontiguousarray(a) for a in (centre, scale, shift)]
-        each, source, target = function("scale_shift"), maps(x), maps(y)
-        run_parallel(lambda part: each(source, target, *vectors, relu, h, w, *part), shares(n * h, x))
+        function("scale_shift")(maps(x), maps(y), *vectors, relu, h, w, *shares(n * h, x))
         return y
 
     def batch_norm_backward(
@@ -476,17 +269,15 @@ class CpuKernels(Kernels):
         gx = gy if owned else self.empty_channels_last(x.shape, np.float32)
         given = [maps(gy), Maps() if y is None else maps(y), maps(x)]
         centre, rest = rounded(mean, np.float32)
-        pieces = shares(n * h, x)
-        sums = np.zeros((len(pieces), 2, c))
-        each = function("batch_norm_sums")
-        run_parallel(lambda i: each(*given, centre, h, w, *pieces[i], sums[i]), range(len(pieces)))
+        share = shares(n * h, x)
+        sums = np.zeros((share[-1], 2, c))
+        function("batch_norm_sums")(*given, centre, h, w, *share, sums)
         total, products = sums.sum(0)
         products -= rest * total
         slope, constant = batch_norm_slope(total, products, inverse, rest, x) if training else np.zeros((2, c))
         factor = scale * inverse
         vectors = [centre, *((factor * a).astype(np.float32) for a in (1, slope, constant))]
-        back, target = function("batch_norm_input_grad"), maps(gx)
-        run_parallel(lambda part: back(*given, target, *vectors, h, w, *part), pieces)
+        function("batch_norm_input_grad")(*given, maps(gx), *vectors, h, w, *share)
         return gx, products * inverse, total
 
     # -------------------------------------------------- softmax and cross-entropy
@@ -514,15 +305,10 @@ class CpuKernels(Kernels):
         return gx.reshape(scores.shape)
 
     def _cross_entropy(self, s: Scores, kept: list[Array], gx: Array | None, factor: float) -> Array:
-        pieces = shares(kept[1].size, kept[0])
-        sums = np.zeros((len(pieces), 3))
-        each = function("softmax_cross_entropy")
-
-        def work(i: int) -> None:
-            room = scratch("scores", s.classes * self.panel)
-            each(s, *pieces[i], room, sums[i], 0 if gx is None else gx, factor)
-
-        run_parallel(work, range(len(pieces)))
+        share = shares(kept[1].size, kept[0])
+        sums = np.zeros((share[-1], 3))
+        room = scratch("scores", share[0] * s.classes * function("panel_width")())
+        function("softmax_cross_entropy")(s, 0 if gx is None else gx, factor, *share, room, sums)
         return sums.sum(0)
 
     def _scores(
@@ -540,6 +326,6 @@ class CpuKernels(Kernels):
         image, channel, pixel = (stride // 4 for stride in rows.strides)
         description = Scores(
             rows.ctypes.data, image, channel, pixel, c, rows.shape[2], labels.ctypes.data, labels.itemsize,
-            ignore_index, *(None if a is None else a.ctypes.data for a in weights),
+            ignore_index, *(address(a) for a in weights),
         )  # fmt: skip
         return description, [rows, labels, *(a for a in weights if a is not None)]

@@ -25,19 +25,20 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 from cpu_kernel_cases import CONVOLUTIONS, OVERRIDES, draw, outcome  # noqa: E402
 
 from minitorch_unet import set_num_threads  # noqa: E402
-from minitorch_unet.backend import compiled, cpu  # noqa: E402
+from minitorch_unet.backend import compiled, cpu, direct, tiled  # noqa: E402
 
 # Constants that send small convolutions through every way that large ones take.
 WAYS: tuple[dict[str, int], ...] = (
     {},
-    {"LARGE_WEIGHT": 0, "SHARED_BYTES": 30_000, "SUM_BYTES": 0, "TILE_BYTES": 1, "PIECE_VALUES": 16},
-    {"LARGE_WEIGHT": 10**12, "SHARED_BYTES": 10**9, "SUM_BYTES": 10**12, "TILE_BYTES": 100_000},
-)
-USUAL = {name: getattr(cpu, name) for name in WAYS[1]}
+    {"SOME_TILES": 10**9, "SHARED_BYTES": 30_000, "WEIGHT_BYTES": 200_000, "MANY_TILES": 10**9, "BLOCK_BYTES": 0,
+     "GRADIENT_SHARED_BYTES": 10_000, "PIECE_CHANNELS": 16, "WEIGHT_COST": 0},
+    {"SOME_TILES": 0, "STREAM_BYTES": 1, "MANY_TILES": 0, "WEIGHT_COST": 0},
+)  # fmt: skip
+USUAL = {name: getattr(tiled, name) for way in WAYS for name in way}
 
 
 def exact_scratch(purpose: str, size: int) -> np.ndarray:
-    """In the place of backend.cpu.scratch: a new block each time, not one that is large enough."""
+    """In the place of backend.compiled.scratch: a new block each time, not one that is large enough."""
     return np.empty(size, np.float32)
 
 
@@ -47,7 +48,7 @@ def make_calls(draws: int) -> int:
     kernels = cpu.CpuKernels()
     for name, way, seed in itertools.product(OVERRIDES, WAYS, range(draws)):
         for constant, value in (USUAL | way).items():
-            setattr(cpu, constant, value)
+            setattr(tiled, constant, value)
         for algorithm in cpu.ALGORITHMS if name in CONVOLUTIONS else ("auto",):
             kernels.algorithm = algorithm
             outcome(kernels, name, draw(name, seed, n=None if seed else 0))
@@ -72,7 +73,9 @@ def main() -> None:
                     sys.exit(done.returncode)
         return
     compiled.library_path = lambda: library
-    cpu.scratch = exact_scratch
+    for module in (cpu, tiled, direct):
+        module.scratch = exact_scratch
+    cpu.PIECE_VALUES = 16  # so that small arrays are cut into pieces too
     set_num_threads(3)
     count = make_calls(arguments.draws)
     print(f"{library.name}, {os.environ['MINITORCH_UNET_KERNELS']}: {count} calls, nothing found")

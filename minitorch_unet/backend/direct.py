@@ -1,0 +1,59 @@
+"""Convolutions by kernels/cpu/direct.h: naive loops, and direct arithmetic blocked in registers; inputs are padded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compiled import function, scratch
+from .structs import Array, Weight, Window, address, channels_last, maps
+from .threads import get_num_threads
+
+Pair = tuple[int, int]
+
+SUM_BYTES = 20_000_000  # partial weight gradients
+PARTS = 16  # ranges of rows with a weight gradient of their own, at most
+
+
+def describe(x: Array, y: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Window:
+    """The description of a convolution of channels-last arrays."""
+    return Window(
+        x=maps(x), y=maps(y), images=y.shape[0], p=y.shape[2], q=y.shape[3], r=kernel[0], s=kernel[1],
+        stride_h=stride[0], stride_w=stride[1], dilation_h=dilation[0], dilation_w=dilation[1],
+    )  # fmt: skip
+
+
+def convolve(
+    x: Array, taps: Array, weight: Weight, bias: Array | None, relu: bool, stride: Pair, dilation: Pair, y: Array,
+    naive: bool,
+) -> None:  # fmt: skip
+    """Convolution of a padded x into y; `weight` describes `taps` (R, S, ...), perhaps transposed and turned."""
+    x = channels_last(x)
+    kernel, c, k = taps.shape[:2], x.shape[1], y.shape[1]
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    window = describe(x, y, kernel, stride, dilation)
+    window.bias, window.relu = address(bias), relu
+    threads = get_num_threads()
+    if naive:
+        if weight.column != 1:
+            taps = np.ascontiguousarray(taps[::-1, ::-1].transpose(0, 1, 3, 2))
+        function("naive")(window, taps, threads)
+        return
+    panel = function("panel_width")()
+    packed = scratch("weights", -(-k // panel) * panel * kernel[0] * kernel[1] * c)
+    function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
+    function("direct")(window, packed, threads)
+
+
+def weight_gradient(x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair, gw: Array) -> None:
+    """gw (R, S, C, K), x padded."""
+    if gy.size == 0 or gw.size == 0:
+        gw[...] = 0
+        return
+    x, gy = channels_last(x), channels_last(gy)
+    window = describe(x, gy, kernel, stride, dilation)
+    threads = get_num_threads()
+    size = function("direct_gradient_sums")(window, 1)
+    parts = max(1, min(PARTS, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))
+    sums = scratch("sums", parts * size)
+    rest = scratch("tiles", threads * function("direct_gradient_scratch")(window))
+    function("direct_gradient")(window, threads, parts, sums, rest, gw)
