@@ -71,11 +71,6 @@ static void direct(const Window& win, const float* packed, int64_t threads) {
 
 constexpr int64_t PIXELS = 64;  // output pixels packed at a time
 
-static int64_t direct_gradient_scratch(const Window& win) { return PIXELS * (rounded_up(win.x.channels, VL) + NR); }
-static int64_t direct_gradient_sums(const Window& win, int64_t parts) {
-  return parts * panels(win.y.channels) * win.r * win.s * rounded_up(win.x.channels, VL) * NR;
-}
-
 // `count` pixels, `pixel` apart, channels 0 .. n-1 of them, as packed[i * next .. + width], zeros beyond n.
 static inline void pack_pixels(const float* from, int64_t pixel, int64_t count, int64_t n, int64_t width, float* to,
                                int64_t next) {
@@ -136,11 +131,12 @@ static void add_gradient_few(const Window& win, const float* x, int64_t count, c
   }
 }
 
-// gw (taps, C, K). sums: direct_gradient_sums, scratch: for each thread direct_gradient_scratch floats.
+// gw (taps, C, K). With C rounded up to vectors and K to panels: sums: parts * taps * C * K floats; scratch:
+// PIXELS * (C + NR) for each thread.
 static void direct_gradient(const Window& win, int64_t threads, int64_t parts, float* sums, float* scratch, float* gw) {
   const Maps &in = win.x, &gy = win.y;
   int64_t width = rounded_up(in.channels, VL), count = panels(gy.channels), taps = win.r * win.s;
-  int64_t panel_size = taps * width * NR, lines = win.images * win.p, each = direct_gradient_scratch(win);
+  int64_t panel_size = taps * width * NR, lines = win.images * win.p, each = PIXELS * (width + NR);
   parallel(threads, parts * count, [&](int64_t piece, int64_t thread) {
     int64_t part = piece / count, panel = piece % count, columns = least(NR, gy.channels - panel * NR);
     float *s = sums + piece * panel_size, *a = scratch + thread * each, *packed = a + PIXELS * width;

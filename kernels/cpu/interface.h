@@ -1,6 +1,5 @@
 // The C interface, once for each instruction set: every function's name ends in that set's name, and Python chooses.
-// `threads`: how many may work at a time. Scratch memory is the caller's: what a function needs tells its companion *_scratch
-// (floats for each thread), *_shared or *_sums (floats for all together).
+// `threads`: how many may work at a time. Scratch memory is the caller's; tiles.h and direct.h say how much of it.
 #include "direct.h"
 #include "loss.h"
 #include "norm.h"
@@ -12,41 +11,17 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define EXPORT(result, name) extern "C" __attribute__((visibility("default"))) result JOIN(name, ISA)
 #define FORM(name, F)                                                                                                        \
-  EXPORT(int64_t, name##_weights_size)(const Conv* conv) {                                                                   \
-    return ISA::panels_of(*conv) * ISA::F::XI * ISA::columns_of_v(*conv) * ISA::NR;                                          \
-  }                                                                                                                          \
   EXPORT(void, name##_weights)(const Conv* conv, int64_t threads, float* u) { ISA::all_weights<ISA::F>(*conv, threads, u); } \
-  EXPORT(int64_t, name##_by_tiles_scratch)(const Conv* conv, int64_t block) {                                                \
-    return ISA::by_tiles_scratch<ISA::F>(*conv, block);                                                                      \
-  }                                                                                                                          \
   EXPORT(void, name##_by_tiles)(const Conv* conv, int64_t threads, int64_t block, const float* u, float* scratch) {          \
     ISA::by_tiles<ISA::F>(*conv, threads, block, u, scratch);                                                                \
-  }                                                                                                                          \
-  EXPORT(int64_t, name##_by_filters_shared)(const Conv* conv, int64_t tiles, int64_t group) {                                \
-    return ISA::by_filters_shared<ISA::F>(*conv, tiles, group);                                                              \
-  }                                                                                                                          \
-  EXPORT(int64_t, name##_by_filters_scratch)(const Conv* conv, int64_t tiles, int64_t channels) {                            \
-    return ISA::by_filters_scratch<ISA::F>(*conv, tiles, channels);                                                          \
   }                                                                                                                          \
   EXPORT(void, name##_by_filters)                                                                                            \
   (const Conv* conv, int64_t threads, int64_t tiles, int64_t group, int64_t channels, float* shared, float* scratch) {       \
     ISA::by_filters<ISA::F>(*conv, threads, tiles, group, channels, shared, scratch);                                        \
   }                                                                                                                          \
-  EXPORT(int64_t, name##_gradient_by_tiles_scratch)(const Conv* conv, int64_t block) {                                       \
-    return ISA::gradient_by_tiles_scratch<ISA::F>(*conv, block);                                                             \
-  }                                                                                                                          \
-  EXPORT(int64_t, name##_gradient_by_tiles_sums)(const Conv* conv, int64_t parts) {                                          \
-    return ISA::gradient_by_tiles_sums<ISA::F>(*conv, parts);                                                                \
-  }                                                                                                                          \
   EXPORT(void, name##_gradient_by_tiles)                                                                                     \
-  (const Conv* conv, int64_t threads, int64_t parts, int64_t groups, int64_t block, float* sums, float* scratch, float* gw) { \
+  (const Conv* conv, int64_t threads, int64_t parts, int64_t groups, int64_t block, float* sums, float* scratch, float* gw) {\
     ISA::gradient_by_tiles<ISA::F>(*conv, threads, parts, groups, block, sums, scratch, gw);                                 \
-  }                                                                                                                          \
-  EXPORT(int64_t, name##_gradient_by_channels_shared)(const Conv* conv, int64_t channels) {                                  \
-    return ISA::gradient_by_channels_shared<ISA::F>(*conv, channels);                                                        \
-  }                                                                                                                          \
-  EXPORT(int64_t, name##_gradient_by_channels_scratch)(const Conv* conv, int64_t piece_channels, int64_t block) {            \
-    return ISA::gradient_by_channels_scratch<ISA::F>(*conv, piece_channels, block);                                          \
   }                                                                                                                          \
   EXPORT(void, name##_gradient_by_channels)                                                                                  \
   (const Conv* conv, int64_t threads, int64_t channels, int64_t piece_channels, int64_t block, float* shared,                \
@@ -67,8 +42,6 @@ EXPORT(void, pack_weights)
   ISA::pack_weights(*weight, taps, channels, filters, threads, packed);
 }
 EXPORT(void, direct)(const Window* win, const float* packed, int64_t threads) { ISA::direct(*win, packed, threads); }
-EXPORT(int64_t, direct_gradient_scratch)(const Window* win) { return ISA::direct_gradient_scratch(*win); }
-EXPORT(int64_t, direct_gradient_sums)(const Window* win, int64_t parts) { return ISA::direct_gradient_sums(*win, parts); }
 EXPORT(void, direct_gradient)
 (const Window* win, int64_t threads, int64_t parts, float* sums, float* scratch, float* gw) {
   ISA::direct_gradient(*win, threads, parts, sums, scratch, gw);

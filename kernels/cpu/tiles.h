@@ -157,17 +157,12 @@ static void output_tiles(const Conv& conv, int64_t first, int64_t count, int64_t
 
 // ------------------------------------------------------------------------------------------------------- convolution
 
-// Floats of scratch memory that each thread needs.
-template <class F>
-static int64_t by_tiles_scratch(const Conv& conv, int64_t block) {
-  return F::XI * (apart(block * columns_of_v(conv)) + apart(block * NR));
-}
-
 // Blocks of `block` tiles, a multiple of MR; u[panel][xi][c][NR] from all_weights.
+// scratch: XI * (apart(block * C) + apart(block * NR)) floats for each thread.
 template <class F>
 static void by_tiles(const Conv& conv, int64_t threads, int64_t block, const float* u, float* scratch) {
-  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, each = by_tiles_scratch<F>(conv, block);
-  int64_t v_step = apart(block * c), m_step = apart(block * NR);
+  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count;
+  int64_t v_step = apart(block * c), m_step = apart(block * NR), each = F::XI * (v_step + m_step);
   parallel(threads, (count + block - 1) / block, [&](int64_t piece, int64_t thread) {
     float *v = scratch + thread * each, *m = v + F::XI * v_step;
     int64_t first = piece * block, rows = least(block, count - first);
@@ -182,21 +177,14 @@ static void by_tiles(const Conv& conv, int64_t threads, int64_t block, const flo
   });
 }
 
-template <class F>
-static int64_t by_filters_shared(const Conv& conv, int64_t tiles, int64_t group) {
-  return F::XI * apart(rounded_up(tiles, group) * columns_of_v(conv));
-}
-template <class F>
-static int64_t by_filters_scratch(const Conv&, int64_t tiles, int64_t channels) {
-  return F::XI * (apart(channels * NR) + apart(tiles * NR));
-}
-
 // `tiles` tiles at a time, their V in groups of `group`; weights are transformed for `channels` channels at a time.
+// v: XI * apart(tiles rounded up to groups * C) floats; scratch: XI * (apart(channels * NR) + apart(tiles * NR)) a thread.
 template <class F>
 static void by_filters(const Conv& conv, int64_t threads, int64_t tiles, int64_t group, int64_t channels, float* v,
                        float* scratch) {
-  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, each = by_filters_scratch<F>(conv, tiles, channels);
+  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count;
   int64_t v_step = apart(rounded_up(tiles, group) * c), u_step = apart(channels * NR), m_step = apart(tiles * NR);
+  int64_t each = F::XI * (u_step + m_step);
   for (int64_t first = 0; first < count; first += tiles) {
     int64_t rows = least(tiles, count - first);
     parallel(threads, (rows + group - 1) / group, [&](int64_t piece, int64_t) {
@@ -255,22 +243,14 @@ static void gradient_taps(const Conv& conv, int64_t panel, int64_t c0, int64_t c
   });
 }
 
-template <class F>
-static int64_t gradient_by_tiles_scratch(const Conv& conv, int64_t block) {
-  return F::XI * (apart(block * columns_of_v(conv)) + apart(block * NR));
-}
-template <class F>
-static int64_t gradient_by_tiles_sums(const Conv& conv, int64_t parts) {
-  return parts * panels_of(conv) * F::XI * apart(columns_of_v(conv) * NR);
-}
-
 // Many tiles: they are cut into `parts` ranges, each with a sum of its own, and go through it in blocks of `block`. The
 // filters are cut into `groups` for the sake of more threads; each group transforms the input anew.
+// sums: parts * panels * XI * apart(C * NR) floats; scratch: XI * (apart(block * C) + apart(block * NR)) for each thread.
 template <class F>
 static void gradient_by_tiles(const Conv& conv, int64_t threads, int64_t parts, int64_t groups, int64_t block, float* sums,
                               float* scratch, float* gw) {
-  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, each = gradient_by_tiles_scratch<F>(conv, block);
-  int64_t v_step = apart(block * c), g_step = apart(block * NR), s_step = apart(c * NR), all = panels_of(conv);
+  int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count, all = panels_of(conv);
+  int64_t v_step = apart(block * c), g_step = apart(block * NR), s_step = apart(c * NR), each = F::XI * (v_step + g_step);
   int64_t part = all * F::XI * s_step;
   parallel(threads, parts * groups, [&](int64_t piece, int64_t thread) {
     int64_t number = piece / groups, group = piece % groups;
@@ -294,23 +274,15 @@ static void gradient_by_tiles(const Conv& conv, int64_t threads, int64_t parts, 
   });
 }
 
-template <class F>
-static int64_t gradient_by_channels_shared(const Conv& conv, int64_t channels) {
-  return F::XI * apart(Tiles<F>(conv).count * channels);
-}
-template <class F>
-static int64_t gradient_by_channels_scratch(const Conv&, int64_t piece_channels, int64_t block) {
-  return F::XI * (apart(block * NR) + apart(piece_channels * NR));
-}
-
 // Many channels: V of all tiles for `channels` channels at a time is shared; a piece of the work is one panel of filters
 // and `piece_channels` channels, whose sum stays in the second-level cache while the tiles pass by in blocks of `block`.
+// v: XI * apart(tiles * channels) floats; scratch: XI * (apart(block * NR) + apart(piece_channels * NR)) for each thread.
 template <class F>
 static void gradient_by_channels(const Conv& conv, int64_t threads, int64_t channels, int64_t piece_channels, int64_t block,
                                  float* v, float* scratch, float* gw) {
   int64_t c = columns_of_v(conv), count = Tiles<F>(conv).count;
-  int64_t each = gradient_by_channels_scratch<F>(conv, piece_channels, block);
   int64_t v_step = apart(count * channels), g_step = apart(block * NR), s_step = apart(piece_channels * NR);
+  int64_t each = F::XI * (g_step + s_step);
   for (int64_t c0 = 0; c0 < c; c0 += channels) {
     int64_t n = least(channels, c - c0);
     constexpr int64_t RUN = 16;  // tiles

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
-SIZES = ("_scratch", "_shared", "_sums", "_size", "_width", "_rows")  # endings of functions that return a number
 
 
 def library_path() -> Path | None:
@@ -69,7 +68,7 @@ def function(name: str) -> Callable[..., Any]:
     """The C function `name` for the chosen instruction set. Integers go as int64, floats as float, arrays by address"""
     library, instruction_set = _load()
     raw = getattr(library, f"{name}_{instruction_set}")
-    raw.restype = ctypes.c_int64 if name.endswith(SIZES) else None
+    raw.restype = ctypes.c_int64 if name in ("panel_width", "vector_width", "register_rows") else None
 
     def call(*arguments: Any) -> Any:
         return raw(*(_converted(a) for a in arguments))

@@ -11,6 +11,7 @@ from .threads import get_num_threads
 Pair = tuple[int, int]
 
 SUM_BYTES = 20_000_000  # partial weight gradients
+PIXELS = 64  # packed at a time, as in direct.h
 PARTS = 16  # ranges of rows with a weight gradient of their own, at most
 
 
@@ -52,8 +53,9 @@ def weight_gradient(x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: P
     x, gy = channels_last(x), channels_last(gy)
     window = describe(x, gy, kernel, stride, dilation)
     threads = get_num_threads()
-    size = function("direct_gradient_sums")(window, 1)
+    panel, vector = function("panel_width")(), function("vector_width")()
+    c, k = -(-x.shape[1] // vector) * vector, -(-gy.shape[1] // panel) * panel
+    size = kernel[0] * kernel[1] * c * k
     parts = max(1, min(PARTS, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))
-    sums = scratch("sums", parts * size)
-    rest = scratch("tiles", threads * function("direct_gradient_scratch")(window))
+    sums, rest = scratch("sums", parts * size), scratch("tiles", threads * PIXELS * (c + panel))
     function("direct_gradient")(window, threads, parts, sums, rest, gw)

@@ -89,32 +89,37 @@ def _measure(form: str, conv: Conv) -> _Measures:
     panel, rows, vector = (function(name)() for name in ("panel_width", "register_rows", "vector_width"))
     m = 1 if form == "patches" else int(form[-1])
     taps_in, taps_out = conv.patch_in[0] * conv.patch_in[1], conv.patch_out[0] * conv.patch_out[1]
-    c = taps_in * sum(-(-x.channels // vector) * vector for x in conv.x)
-    k = taps_out * -(-conv.y.channels // panel) * panel
+    c = taps_in * sum(_rounded_up(x.channels, vector) for x in conv.x)
+    k = taps_out * _rounded_up(conv.y.channels, panel)
     tiles = conv.images * -(-conv.p // m) * -(-conv.q // m)
     return _Measures(1 if m == 1 else (m + 2) ** 2, c, k, tiles, panel, rows, vector)
+
+
+def _rounded_up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def _matrices(xi: int, *sizes: int) -> int:
+    """Floats of xi matrices of each of these sizes: `apart` in tiles.h."""
+    return xi * sum(_rounded_up(size, 16) + 16 for size in sizes)
 
 
 def plan_convolution(form: str, conv: Conv, threads: int) -> Plan:
     """All weights first and then block after block of tiles; or filter after filter for all tiles."""
     xi, c, k, tiles, panel, rows, vector = _measure(form, conv)
-
-    def ask(name: str, *sizes: int) -> int:
-        return function(f"{form}_{name}")(conv, *sizes)
-
     if tiles >= (SOME_TILES if xi > 1 else 2 * SOME_TILES) and 4 * xi * c * k <= LARGE_WEIGHT:
         budget = BLOCK_BYTES if xi > 1 else BLOCK_BYTES // 2  # the weights of all taps pass by as well
         block = min(96, max(1, budget // (4 * xi * (c + panel)) // rows)) * rows
-        memory = {"weights": ask("weights_size"), "tiles": threads * ask("by_tiles_scratch", block)}
+        memory = {"weights": xi * c * k, "tiles": threads * _matrices(xi, block * c, block * panel)}
         return Plan("by_tiles", (block,), memory)
     times = -(-tiles // max(1, SHARED_BYTES // (4 * xi * c)))
     at_once = -(-tiles // max(1, times))
     # Groups of nearly as many rows as a register tile may have, such that the last one is nearly full too.
-    group = min(range(-(-rows * 2 // 3), rows + 1), key=lambda g: (-(-at_once // g) * g, -g))
-    channels = min(c, WEIGHT_BYTES // (4 * xi * panel) // vector * vector)
+    group = min(range(-(-rows * 2 // 3), rows + 1), key=lambda g: (_rounded_up(at_once, g), -g))
+    channels = max(vector, min(c, WEIGHT_BYTES // (4 * xi * panel) // vector * vector))
     memory = {
-        "shared": ask("by_filters_shared", at_once, group),
-        "tiles": threads * ask("by_filters_scratch", at_once, channels),
+        "shared": _matrices(xi, _rounded_up(at_once, group) * c),
+        "tiles": threads * _matrices(xi, channels * panel, at_once * panel),
     }
     return Plan("by_filters", (at_once, group, channels), memory)
 
@@ -122,22 +127,21 @@ def plan_convolution(form: str, conv: Conv, threads: int) -> Plan:
 def plan_gradient(form: str, conv: Conv, threads: int) -> Plan:
     """Ranges of tiles, each with a whole sum of its own; or all tiles for ranges of channels."""
     xi, c, k, tiles, panel, _, vector = _measure(form, conv)
-
-    def ask(name: str, *sizes: int) -> int:
-        return function(f"{form}_gradient_{name}")(conv, *sizes)
-
     one_sum = 4 * xi * c * k
     if (one_sum <= SUM_BYTES and tiles >= MANY_TILES) or 2 * one_sum <= BLOCK_BYTES:
         parts = max(min(2, tiles), min(PARTS, SUM_BYTES // one_sum, tiles // 32))
         groups = min(-(-threads // parts), k // panel)  # of filters; any number gives the same result
         block = max(24, min(TILES_IN_A_SUM if xi > 1 else 192, BLOCK_BYTES // (4 * xi * (c + panel))))
-        memory = {"sums": ask("by_tiles_sums", parts), "tiles": threads * ask("by_tiles_scratch", block)}
+        memory = {
+            "sums": parts * (k // panel) * _matrices(xi, c * panel),
+            "tiles": threads * _matrices(xi, block * c, block * panel),
+        }
         return Plan("gradient_by_tiles", (parts, groups, block), memory)
     channels = max(vector, min(c, GRADIENT_SHARED_BYTES // (4 * xi * tiles) // vector * vector))
     each, block = min(channels, PIECE_CHANNELS), min(tiles, TILES_IN_A_SUM)
     memory = {
-        "shared": ask("by_channels_shared", channels),
-        "tiles": threads * ask("by_channels_scratch", each, block),
+        "shared": _matrices(xi, tiles * channels),
+        "tiles": threads * _matrices(xi, block * panel, each * panel),
     }
     return Plan("gradient_by_channels", (channels, each, block), memory)
 
