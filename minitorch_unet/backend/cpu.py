@@ -61,7 +61,12 @@ def maps(x: Array) -> Maps:
 
 def taps_first(weight: Array) -> Array:
     """(K, C, R, S) as a contiguous (R, S, C, K) array: a view of parameters, which lie so."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+    taps = weight.transpose(2, 3, 1, 0)
+    if taps.flags.c_contiguous:
+        return taps
+    copy = empty(taps.shape, taps.dtype)
+    copy[...] = taps
+    return copy
 
 
 run_parallel = functools.partial(run_on_threads, blas=False)  # the kernels make no calls to the BLAS library

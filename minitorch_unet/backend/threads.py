@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+from . import dry
+
 _count: int | None = None
 _pool: ThreadPoolExecutor | None = None
 
@@ -58,6 +60,10 @@ def run_parallel(work: Callable[[Any], None], items: Iterable[Any], blas: bool =
     exception of the first item that failed is raised here. `blas` False says that the work makes no matrix products,
     which saves holding the BLAS library to one thread.
     """
+    if dry.record is not None:
+        if not blas:  # what NumPy itself would compute is left out
+            dry.record.share(work, items)
+        return
     with _blas().limit(limits=1, user_api="blas") if blas else contextlib.nullcontext():
         _drain(work, list(items))
 
