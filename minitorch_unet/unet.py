@@ -17,11 +17,16 @@ import numpy as np
 
 from . import functional as F
 from . import nn
-from .tensor import Tensor
+from .tensor import Tensor, remade
 
 PADDINGS = ("valid", "same")
 UPS = ("transpose", "nearest")
 NORMS = ("none", "batch", "group", "instance")
+
+# Levels whose blocks make the map between their convolutions again rather than keep it, without and with `recompute`:
+# (contracting path, expanding path). They give most memory for their time: without, under 2 % of a step for 28 % of all
+# maps; with, 6 % for 44 %. Not the last block: its map is still in use when memory is at its fullest.
+REMADE = {False: ((0, 1), ()), True: ((0, 1, 2, 3), (1,))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +148,7 @@ class TwoConvs(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, padding: str, norm: str, recompute: bool, dtype: Any
     ) -> None:
-        # The map between the convolutions need not be kept where making it again costs next to nothing.
-        self.recompute = recompute or in_channels <= 4
+        self.recompute = recompute  # whether the map between the convolutions is made again rather than kept
         self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
@@ -180,7 +184,8 @@ class UNet(nn.Module):
     (nearest-neighbour doubling, then a zero-padded 2x2 convolution; with "same" only). norm: "none" (paper), "batch",
     "group" or "instance". dropout: probability on the last maps of the two deepest blocks of the contracting path, in
     training.
-    recompute: save memory in training by computing the first convolution of each block twice (without normalisation).
+    recompute: save memory in training by computing more of the blocks' first convolutions twice (see REMADE; without
+    normalisation).
     up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs, see `phseg_v5`.
     forward: (N, in_channels, H, W) -> scores (N, num_classes, P, Q); see `sizes` for which sizes are legal.
     """
@@ -216,8 +221,9 @@ class UNet(nn.Module):
         self.sizes = UNetSizes(depth, padding)
         self.up_relu, self.up_first = up_relu, up_first
         width = [base * 2**level for level in range(depth + 1)]
+        down, merge = REMADE[recompute]
         self.down = [
-            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, recompute, dtype)
+            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, level in down, dtype)
             for level in range(depth + 1)
         ]
         self.dropout = nn.Dropout(dropout)
@@ -225,7 +231,9 @@ class UNet(nn.Module):
         for level in reversed(range(depth)):
             upsampled = width[1] if wide_last_up and level == 0 else width[level]
             self.up.append(_up(up, width[level + 1], upsampled, dtype))
-            self.merge.append(TwoConvs(width[level] + upsampled, width[level], padding, norm, recompute, dtype))
+            self.merge.append(
+                TwoConvs(width[level] + upsampled, width[level], padding, norm, level in merge, dtype)
+            )
         self.head = nn.Conv2d(base, num_classes, 1, dtype=dtype)
 
     @classmethod
@@ -245,13 +253,16 @@ class UNet(nn.Module):
             self.sizes.trace(size)
         skips = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if level else x)
+            with remade():
+                x = F.max_pool2d(x, 2) if level else x
+            x = block(x)
             if level >= self.sizes.depth - 1:
                 x = self.dropout(x)
             skips.append(x)
         skips.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
-            x = F.relu(up(x)) if self.up_relu else up(x)
+            with remade(not self.up_relu):  # a ReLU keeps its result, which then serves the block, too
+                x = F.relu(up(x)) if self.up_relu else up(x)
             skip = F.crop(skips.pop(), x.shape[2:])
             x = merge((x, skip) if self.up_first else (skip, x))
         return self.head(x)
