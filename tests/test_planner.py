@@ -92,7 +92,7 @@ def test_a_prediction_needs_what_its_maps_need(count_small_arrays) -> None:
 
 
 def kept_by_hand(size: int, base: int, recompute: bool) -> int:
-    """Bytes of the maps that the backward pass needs: every block's result, and most maps between convolutions."""
+    """Bytes of what the backward pass needs: every block's result, some maps between convolutions, one upsampled."""
     n = dict(UNetSizes().trace(size))
     remade = {"down 0", "down 1"} | ({"down 2", "down 3", "merge 1"} if recompute else set())
     total = 0
@@ -101,6 +101,8 @@ def kept_by_hand(size: int, base: int, recompute: bool) -> int:
         if kind in ("down", "merge"):
             channels = base * 2 ** int(level)
             total += 4 * channels * (pixels**2 + (0 if stage in remade else (pixels + 2) ** 2))
+        elif stage == "up 3" and not recompute:
+            total += 4 * base * 8 * pixels**2
     return total
 
 

@@ -108,7 +108,7 @@ def step(size: int = 188, recompute: bool = False, **config) -> list[np.ndarray]
 def test_no_bit_depends_on_what_is_made_again(config, monkeypatch) -> None:
     size = 64 if config.get("padding") == "same" else 188
     results = [step(size, recompute, **config) for recompute in (False, True)]
-    monkeypatch.setattr(unet, "REMADE", {False: ((), ()), True: (range(9), range(9))})
+    monkeypatch.setattr(unet, "REMADE", {False: ((), (), ()), True: (range(9), range(9), range(9))})
     monkeypatch.setattr(unet, "remade", lambda on=True: contextlib.nullcontext())
     results += [step(size, recompute, **config) for recompute in (False, True)]
     for other in results[1:]:
