@@ -3,7 +3,7 @@
 from . import functional, nn, optim
 from .backend import get_num_threads, set_num_threads
 from .functional import manual_seed
-from .tensor import NonFiniteError, Tensor, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad
+from .tensor import NonFiniteError, Tensor, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad, remade
 from .unet import UNet, UNetSizes
 
 __version__ = "0.1.0"
@@ -23,5 +23,6 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "remade",
     "set_num_threads",
 ]

@@ -128,6 +128,19 @@ def build_parser() -> argparse.ArgumentParser:
     gradcheck.add_argument("--quiet", action="store_true", help="no progress bar")
     gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
 
+    plan = command("plan", run_plan, "predict the memory of a training step, without building the network")
+    for name, default, text in (
+        ("--size", 572, "pixels a side of the input"), ("--base", 64, "channels of the first block"),
+        ("--depth", 4, "poolings"), ("--batch", 1, "images a step"), ("--channels", 1, "channels of an image"),
+        ("--classes", 2, "classes of the scores"),
+    ):  # fmt: skip
+        plan.add_argument(name, type=_whole(1), default=default, metavar="N", help=f"{text} (default: {default})")
+    plan.add_argument("--recompute", action="store_true", help="with more convolutions done twice, to save memory")
+    plan.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="sgd: with momentum (default: sgd)")
+    plan.add_argument("--budget", default="4GiB", metavar="X", help="say the largest size that fits (default: 4GiB)")
+    plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
+
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
     return parser
@@ -334,6 +347,31 @@ def run_gradcheck(options: argparse.Namespace) -> int:
         rows = run_table(options.filter, lambda row: progress.step(row.name))
     print(format_table(rows))
     return 0 if all(row.passed for row in rows) else 1
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """`minitorch-unet plan`."""
+    from .planner import bytes_of, format_plan, largest_size, plan
+    from .plots import matplotlib_missing, memory_over_a_step
+
+    if options.picture and (missing := matplotlib_missing()):
+        raise ValueError(missing)
+    budget = bytes_of(options.budget)
+    how = {
+        "base": options.base, "batch": options.batch, "depth": options.depth, "recompute": options.recompute,
+        "optimizer": options.optimizer, "in_channels": options.channels, "num_classes": options.classes,
+    }  # fmt: skip
+    found = plan(options.size, **how)
+    print(format_plan(found))
+    largest = largest_size(budget, lambda size: plan(size, **how).total, options.depth)
+    print(f"{'largest size for a step within ' + options.budget:50}{largest or 'none':>9}")
+    if options.picture:
+        memory_over_a_step(
+            found.moments, options.picture, found.parameters + found.state,
+            f"Memory over a training step: {options.size} x {options.size} pixels, base {options.base}",
+        )  # fmt: skip
+        print(f"look at {options.picture}")
+    return 0
 
 
 def run_info(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Pictures of a run by matplotlib: the loss curve, and panels of image, label, prediction and errors."""
+"""Pictures by matplotlib: the loss curve, panels of image, label, prediction and errors, memory over a step."""
 
 from __future__ import annotations
 
@@ -87,4 +87,65 @@ def panel(samples: Sequence[Sample], probabilities: Sequence[np.ndarray], pictur
             axis.set_title(title, fontsize=10)
             axis.set_axis_off()
     figure.supxlabel("errors: blue = missed foreground, red = false foreground, darker grey = not judged", fontsize=9)
+    figure.savefig(picture)
+
+
+MEMORY_COLOURS = {
+    "parameters and state": "#c3c9ce", "kept maps": "#2f6fae", "gradients": "#e2862f", "temporaries": "#f3cf7a",
+}  # fmt: skip
+
+
+def _positions(moments: Sequence[Any]) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """A place on the x axis for every moment, one unit wide for each stage of each pass, and the stages in turn."""
+    stages: list[tuple[str, str]] = []
+    counts: list[int] = []
+    for moment in moments:
+        if not stages or stages[-1] != (moment.phase, moment.stage):
+            stages.append((moment.phase, moment.stage))
+            counts.append(0)
+        counts[-1] += 1
+    places = [i + (np.arange(count) + 0.5) / count for i, count in enumerate(counts)]
+    return np.concatenate(places), stages
+
+
+def memory_over_a_step(
+    moments: Sequence[Any], picture: Path, constant: int, title: str, measured: dict[str, Sequence[float]] | None = None
+) -> None:
+    """The live bytes of a step's moments (see planner.Moment), stacked by kind over what is always there, `constant`.
+
+    measured: lines drawn over it, name -> bytes at each of the moments.
+    """
+    x, stages = _positions(moments)
+    mib = 1 / 2**20
+    layers = [np.full(len(x), constant), *(np.array([getattr(m, k) for m in moments]) for k in ("kept", "gradients",
+              "temporaries"))]  # fmt: skip
+    total = np.sum(layers, axis=0) * mib
+    figure = _figure(11, 4.8)
+    axis = figure.subplots()
+    axis.stackplot(
+        x, [layer * mib for layer in layers], labels=list(MEMORY_COLOURS), colors=list(MEMORY_COLOURS.values()),
+        step="post", linewidth=0,
+    )  # fmt: skip
+    for (name, values), style in zip((measured or {}).items(), ("-", ":"), strict=False):
+        axis.step(x, np.array(values) * mib, style, where="post", color="#222222", linewidth=1.2, label=name)
+    turn = next(i for i, (phase, _) in enumerate(stages) if phase == "backward")
+    axis.axvline(turn, color="#222222", linewidth=1)
+    highest = max([total.max(), *(np.max(v) * mib for v in (measured or {}).values())])
+    top = 1.25 * highest
+    for text, at, side in (("forward  ", turn, "right"), ("  backward", turn, "left")):
+        axis.text(at, 0.985 * top, text, ha=side, va="top", fontsize=11)
+    peak = int(total.argmax())
+    axis.annotate(
+        f"{total[peak]:.0f} MiB", (x[peak], total[peak]), (x[peak], highest + 0.04 * top), ha="center", fontsize=9,
+        arrowprops={"arrowstyle": "-", "linewidth": 0.8},
+    )  # fmt: skip
+    axis.set(xlim=(0, len(stages)), ylim=(0, top), ylabel="MiB", title=title)
+    axis.set_xticks(np.arange(len(stages)) + 0.5, [stage for _, stage in stages], rotation=60, ha="right", fontsize=8,
+                    rotation_mode="anchor")  # fmt: skip
+    axis.tick_params(axis="x", length=0)
+    for edge in range(1, len(stages)):
+        axis.axvline(edge, color="white", linewidth=0.5, alpha=0.5)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.legend(loc="upper left", frameon=False, fontsize=9, ncols=2)
     figure.savefig(picture)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Array, device_of, kernels_for, to_device, to_numpy
-from .ops import OPS, Context, Op, array_ops
+from .ops import OPS, Context, Op, Part, Recipe, array_ops
 
 
 class NonFiniteError(FloatingPointError):
@@ -28,10 +28,12 @@ class NonFiniteError(FloatingPointError):
 
 
 class _State(threading.local):
-    """Per thread: is the graph recorded, is anomaly mode on, and the path of the module that is running."""
+    """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs."""
 
     recording = True
+    remaking = False
     anomaly = False
+    naming = False
     module_path = ""
     module_names: dict[int, str] | None = None
 
@@ -59,6 +61,15 @@ def enable_grad() -> contextlib.AbstractContextManager[None]:
     return _set(recording=True)
 
 
+def remade(on: bool = True) -> contextlib.AbstractContextManager[None]:
+    """Within `with remade():` whatever keeps a result for its backward rule keeps the way to make it again instead.
+
+    To save memory with operations that are quickly done and whose inputs are kept anyway: a pooled map is remade from
+    the map, an upsampled one by its up-convolution. The same routine runs on the same arrays, so no bit changes.
+    """
+    return _set(remaking=on)
+
+
 def is_grad_enabled() -> bool:
     """Whether operations on Tensors are being recorded."""
     return state.recording
@@ -66,7 +77,12 @@ def is_grad_enabled() -> bool:
 
 def detect_anomaly() -> contextlib.AbstractContextManager[None]:
     """Check every result and gradient; raise NonFiniteError naming op, module and element of the first bad one."""
-    return _set(anomaly=True)
+    return _set(anomaly=True, naming=True)
+
+
+def named_operations() -> contextlib.AbstractContextManager[None]:
+    """Within it each operation knows the path of its module: `state.module_path`, in the backward pass, too."""
+    return _set(naming=True)
 
 
 def module_scope(path: str, names: dict[int, str]) -> contextlib.AbstractContextManager[None]:
@@ -103,13 +119,19 @@ class Node:
         self.saved_inputs: dict[str, int] = {}
         self.saved_output: list[str] = []
         self.versions: list[tuple[list[int], int]] = []
-        for name, value in ctx.saved.items():
+        for name, value in list(ctx.saved.items()):
             if value is out and value is not None:
                 self.saved_output.append(name)
+            used = value.arrays if isinstance(value, Recipe) else (value,)
             for i, (t, a) in enumerate(zip(inputs, arrays, strict=True)):
-                if value is a and isinstance(t, Tensor):
+                if not isinstance(t, Tensor) or not any(a is array for array in used):
+                    continue
+                self.versions.append((t._version, t._version[0]))
+                if value is a:
                     self.saved_inputs[name] = i
-                    self.versions.append((t._version, t._version[0]))
+                    if t._recipe is not None:
+                        ctx.saved[name] = t._recipe
+                        self.versions += t._recipe.versions
 
     def gradients(self, given: list[Any], record: bool, retain: bool, owned: bool) -> Sequence[Any]:
         """The op's backward rule applied to the gradient in the list: an array, or with `record` a Tensor.
@@ -140,6 +162,7 @@ class Node:
         for name, i in self.saved_inputs.items():
             parent = self.parents[i]
             data = ctx.saved[name]
+            data = data.make() if isinstance(data, Recipe) else data
             as_tensors[name] = parent if isinstance(parent, Tensor) else Tensor._from_node(data, parent)
         for name in self.saved_output:
             as_tensors[name] = Tensor._from_node(ctx.saved[name], self)
@@ -161,7 +184,8 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
         raise ValueError(
             f"{name}: inputs are on different devices ({', '.join(sorted(devices))}); move them with .to(device)"
         )
-    ctx = Context(kernels_for(operands[0]), needs, array_ops)
+    remaking = state.remaking and any(needs)
+    ctx = Context(kernels_for(operands[0]), needs, array_ops, remaking)
     made = op.forward(ctx, *arrays, **{key: _constant(value) for key, value in params.items()})
     out = ctx.xp.asarray(made)
     if out is not made:  # NumPy turns results without axes into scalars: what is kept of them is still the output
@@ -173,6 +197,11 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
     if any(needs):
         result.node = Node(op, ctx, inputs, arrays, out)
         result.requires_grad = True
+    if remaking:
+        tensors = [t if isinstance(t, Tensor) else None for t in inputs]
+        kept = [a if t is None or t._recipe is None else t._recipe for t, a in zip(tensors, arrays, strict=True)]
+        result._recipe = Recipe(lambda *again: getattr(array_ops, name)(*again, **params), *kept)
+        result._recipe.versions = [(t._version, t._version[0]) for t in tensors if t is not None]
     if state.anomaly:
         _check_finite(out, [a for a in operands if a.dtype.kind == "f"], f"the result of '{name}'", state.module_path)
     return result
@@ -232,6 +261,7 @@ class Tensor:
         self.node: Node | None = None
         self._version = [0]  # counts in-place changes; shared with views
         self._hooks: list[Callable[[Tensor], Tensor | None]] = []
+        self._recipe: Recipe | None = None  # see `remade`
 
     @classmethod
     def _from_node(cls, data: Array, node: Any) -> Tensor:
@@ -541,11 +571,10 @@ def _walk(
         key = id(target)
         if key not in pending:
             pending[key] = gradient
-        elif owned and not record:
-            kernels_for(gradient).add_into(gradient, pending[key])
-            pending[key] = gradient
-        else:
+        elif record:
             pending[key], owned = pending[key] + gradient, True
+        else:
+            pending[key], owned = _sum((gradient, owned), (pending[key], key in owned_by_walk)), True
         if owned:
             owned_by_walk.add(key)
         if isinstance(target, Tensor):
@@ -553,7 +582,7 @@ def _walk(
 
     def finish(leaf: Tensor) -> None:
         key = id(leaf)
-        gradient = _run_hooks(leaf._hooks, pending.pop(key), record)
+        gradient = _run_hooks(leaf._hooks, _whole(pending.pop(key)), record)
         if inputs is None:
             as_tensor = _own(gradient, handed_out)
             if on_gradient is None or not on_gradient(leaf, as_tensor):
@@ -564,7 +593,7 @@ def _walk(
             results[key] = gradient
 
     handed_out: set[int] = set()
-    with _set(recording=record):
+    with _set(recording=record, module_path=state.module_path):
         for output, weight in zip(outputs, weights, strict=True):
             start = _start_gradient(output, weight)
             handed_out.add(_memory(start))
@@ -578,15 +607,20 @@ def _walk(
             gy = pending.pop(id(node), None)
             if gy is None:
                 continue
+            if isinstance(gy, Part):
+                gy = gy.whole()
+                owned_by_walk.add(id(node))
             gy = _run_hooks(node.hooks, gy, record)
             if id(node) in wanted:
                 results[id(node)] = gy
             owned = id(node) in owned_by_walk and not node.hooks and id(node) not in wanted and not state.anomaly
+            state.module_path = node.path
             given = [gy]
             if not state.anomaly:
                 del gy
             gradients = node.gradients(given, record, retain, owned)
             if state.anomaly:
+                gradients = [_whole(g) for g in gradients]
                 data = [g.data if record and g is not None else g for g in gradients]
                 for g in (g for g in data if g is not None):
                     _check_finite(g, [gy.data if record else gy], f"the gradient of '{node.op.name}'", node.path)
@@ -604,6 +638,20 @@ def _walk(
             finish(leaf)
         found = [results.get(id(_source(t))) for t in inputs or ()]
         return [None if g is None else _own(g, handed_out) for g in found]
+
+
+def _sum(*addends: tuple[Any, bool]) -> Array:
+    """The sum of two gradients, each with whether its memory may be written to; in place if possible."""
+    for (total, owned), (other, _) in (addends, addends[::-1]):
+        if owned and not isinstance(total, Part) and total.ndim:  # NumPy gives sums without axes as scalars
+            into, added = (total[other.index], other.array) if isinstance(other, Part) else (total, other)
+            kernels_for(total).add_into(into, added)
+            return total
+    return _whole(addends[1][0]) + _whole(addends[0][0])
+
+
+def _whole(gradient: Any) -> Any:
+    return gradient.whole() if isinstance(gradient, Part) else gradient
 
 
 def _own(gradient: Any, handed_out: set[int]) -> Tensor:
@@ -635,6 +683,8 @@ def _run_hooks(hooks: Sequence[Callable[[Tensor], Tensor | None]], gradient: Any
 def _fit(gradient: Any, shape: Any, dtype: Any, record: bool) -> Any:
     """Undo broadcasting and type promotion: the one place where a gradient takes on its input's shape and type."""
     ops: Any = tensor_ops if record else array_ops
+    if gradient.dtype != dtype:
+        gradient = _whole(gradient)
     if gradient.shape != shape:
         gradient = ops.sum_to(gradient, shape=shape)
     return gradient if gradient.dtype == dtype else ops.cast(gradient, dtype=dtype)

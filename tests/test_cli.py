@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from small_runs import TRAINING, one_thread, write_patterns
 
-from minitorch_unet import __version__, cli
+from minitorch_unet import __version__, cli, get_num_threads, set_num_threads
 from minitorch_unet.checkpoint import load_checkpoint
 from minitorch_unet.config import TrainConfig
 from minitorch_unet.data import SyntheticCells, read_image, write_image
+from minitorch_unet.planner import plan
 from minitorch_unet.train import BEST, LAST, LOG
 
 __all__ = ["one_thread"]
 
-COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "info")
+COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "plan", "info")
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
 
@@ -375,6 +376,34 @@ def test_evaluate_reads_labels_as_training_did(tmp_path, capsys) -> None:
     assert "0 is class 1, 255 is class 0" in capsys.readouterr().out
     assert call("evaluate", tmp_path / "run", "--data", data, "--foreground", 255) == 0
     assert "255 is class 1, 0 is class 0" in capsys.readouterr().out
+
+
+def test_plan_prints_the_memory_and_draws_it(capsys, tmp_path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
+    how = ["--base", 8, "--batch", 2, "--threads", 1]
+    before = get_num_threads()
+    try:
+        assert call("plan", "--size", 204, *how, "--budget", "60MiB", "--picture", tmp_path / "memory.png") == 0
+    finally:
+        set_num_threads(before)
+    out = capsys.readouterr().out
+    found = plan(204, 8, 2, threads=1)
+    rows = dict(re.findall(r"(\S.*?)  +([\d.]+) MiB\n", out))
+    assert float(rows["parameters"]) == pytest.approx(found.parameters / 2**20, abs=0.06)
+    assert float(rows["prediction alone"]) == pytest.approx(found.prediction / 2**20, abs=0.3)
+    largest = int(re.findall(r"within 60MiB +(\d+)\n", out)[0])
+    assert plan(largest, 8, 2, threads=1).total <= 60 << 20 < plan(largest + 16, 8, 2, threads=1).total
+    assert read_image(tmp_path / "memory.png").std() > 10
+
+
+def test_plan_refuses_in_one_line(fails) -> None:
+    fails(["size 500 is not legal with depth 4", "nearest legal sizes: 492, 508"], "plan", "--size", 500)
+    fails(["'lots' is no amount of memory"], "plan", "--budget", "lots")
+
+
+def test_a_budget_too_small_for_any_size(capsys) -> None:
+    assert call("plan", "--size", 188, "--base", 8, "--budget", "1MiB") == 0
+    assert re.search(r"within 1MiB +none\n", capsys.readouterr().out)
 
 
 def test_info(capsys, trained) -> None:

@@ -28,6 +28,7 @@ RANKS = {
     "data": 7,
     "optim": 7,
     "unet": 7,
+    "planner": 8,
     "plots": 8,
     "info": 8,
     "gradcheck_cases": 8,

@@ -1,7 +1,10 @@
 """Reuse of large arrays' memory."""
 
 import gc
+import os
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +93,45 @@ def test_arrays_of_many_threads_never_share_memory() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("mebibytes", [3, 24])
+def test_released_memory_leaves_the_process(mebibytes: int) -> None:
+    """Pieces in between others, of sizes that the C library would keep for itself."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    held = [memory.zeros((mebibytes << 20,), np.uint8) for _ in range(8)]
+    assert not any(array.any() for array in held)
+    for array in held:
+        array[:] = 1
+    full = resident()
+    del held[::2]
+    memory.release()
+    assert memory.idle_bytes() == 0
+    assert full - resident() > 3.5 * (mebibytes << 20)
+
+
+def test_zeros_in_memory_that_was_used() -> None:
+    used = memory.empty((SIZE,), np.uint8)
+    used[:] = 7
+    where = address(used)
+    del used
+    again = memory.zeros((SIZE // 4,), np.float32)
+    assert address(again) == where and not again.any()
+
+
+def test_a_watcher_hears_of_every_large_array_made_while_it_watches() -> None:
+    heard = []
+    before = memory.empty((SIZE,), np.uint8)
+    with memory.watched(lambda number, change: heard.append((number, change))):
+        first = memory.empty((SIZE,), np.uint8)
+        second = memory.empty((SIZE // 2,), np.uint8)
+        memory.empty((10,), np.uint8)
+        del before, first
+    del second  # made within, so its end is told, too
+    numbers = [number for number, _ in heard]
+    assert [change for _, change in heard] == [SIZE, SIZE // 2, -SIZE, -SIZE // 2]
+    assert numbers == [numbers[0], numbers[1], numbers[0], numbers[1]]

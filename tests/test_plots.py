@@ -10,7 +10,8 @@ pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
 from minitorch_unet import plots
 from minitorch_unet.data import Sample, read_image
 from minitorch_unet.data.weights import IGNORE
-from minitorch_unet.plots import ERROR_COLOURS, loss_curve, panel
+from minitorch_unet.planner import Moment
+from minitorch_unet.plots import ERROR_COLOURS, loss_curve, memory_over_a_step, panel
 
 
 def colour_share(picture: np.ndarray, colour: tuple[float, float, float]) -> float:
@@ -78,3 +79,32 @@ def test_a_missing_matplotlib_is_said_with_the_cure(monkeypatch) -> None:
     assert plots.matplotlib_missing() is None
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     assert "pip install 'minitorch-unet[plots]'" in plots.matplotlib_missing()
+
+
+def moments() -> list[Moment]:
+    """Up and down again, over two stages."""
+    rows = [("forward", "down 0", 0, 0, 4), ("forward", "down 0", 8, 0, 0), ("forward", "head", 8, 0, 2)]
+    rows += [("backward", "head", 8, 4, 0), ("backward", "down 0", 0, 6, 1), ("backward", "down 0", 0, 0, 0)]
+    return [Moment(phase, stage, *(n << 20 for n in sizes), 0, 0) for phase, stage, *sizes in rows]
+
+
+@pytest.mark.parametrize("lines", [None, {"resident, measured": np.full(6, 30 << 20)}])
+def test_memory_over_a_step(tmp_path, lines) -> None:
+    memory_over_a_step(moments(), tmp_path / "memory.png", 10 << 20, "title", lines)
+    picture = read_image(tmp_path / "memory.png")
+    assert picture.shape == (528, 1210, 3)
+    shares = {}
+    for name, colour in plots.MEMORY_COLOURS.items():
+        rgb = tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        shares[name] = colour_share(picture, rgb)
+    legend = 0.002  # of the picture, at most
+    assert shares["parameters and state"] > shares["kept maps"] > shares["gradients"] > shares["temporaries"] > legend
+    # The constant part is 10 MiB high, from the first moment at 0.25 to the last at 3.75; 8 MiB are kept for 2.5.
+    width = shares["kept maps"] / shares["parameters and state"] / (8 / 10)
+    assert abs(width - 2.5 / 3.5) < 0.03
+
+
+def test_stages_are_equally_wide_and_each_pass_has_its_own() -> None:
+    x, stages = plots._positions(moments())
+    assert stages == [("forward", "down 0"), ("forward", "head"), ("backward", "head"), ("backward", "down 0")]
+    assert x.tolist() == [0.25, 0.75, 1.5, 2.5, 3.25, 3.75]

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from . import dry
+
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
@@ -67,10 +69,14 @@ def status() -> str:
 def function(name: str) -> Callable[..., Any]:
     """The C function `name` for the chosen instruction set. Integers go as int64, floats as float, arrays by address"""
     library, instruction_set = _load()
+    if library is None:  # a dry run does without
+        return lambda *arguments: dry.WIDTHS.get(name)
     raw = getattr(library, f"{name}_{instruction_set}")
-    raw.restype = ctypes.c_int64 if name in ("panel_width", "vector_width", "register_rows") else None
+    raw.restype = ctypes.c_int64 if name in dry.WIDTHS else None
 
     def call(*arguments: Any) -> Any:
+        if dry.record is not None and raw.restype is None:
+            return None
         return raw(*(_converted(a) for a in arguments))
 
     return call
@@ -98,6 +104,9 @@ _scratch = _Scratch()
 
 def scratch(purpose: str, size: int) -> np.ndarray:
     """At least `size` floats, aligned to 64 bytes, valid until this thread asks for the same purpose again."""
+    if dry.record is not None:
+        dry.record.scratch(purpose, 4 * size)
+        return np.zeros(0, np.float32)
     buffer = _scratch.buffers.get(purpose)
     if buffer is None or buffer.size < size:
         raw = np.empty(size + 16, np.float32)

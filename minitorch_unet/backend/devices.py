@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import compiled
+from . import compiled, dry
 from .cpu import CpuKernels
 from .reference import Kernels
 
@@ -89,6 +89,11 @@ def kernels_of(xp: Any) -> Kernels:
     return Kernels(xp)
 
 
+_compiled_kernels = functools.cache(CpuKernels)
+
+
 def kernels_for(array: Array) -> Kernels:
     """The routines that serve this array."""
+    if dry.record is not None and array_module(array) is np:
+        return _compiled_kernels()
     return kernels_of(array_module(array))

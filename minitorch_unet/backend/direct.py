@@ -40,7 +40,7 @@ def convolve(
         function("naive")(window, taps, threads)
         return
     panel = function("panel_width")()
-    packed = scratch("weights", -(-k // panel) * panel * kernel[0] * kernel[1] * c)
+    packed = scratch("shared", -(-k // panel) * panel * kernel[0] * kernel[1] * c)
     function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
     function("direct")(window, packed, threads)
 
@@ -57,5 +57,5 @@ def weight_gradient(x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: P
     c, k = -(-x.shape[1] // vector) * vector, -(-gy.shape[1] // panel) * panel
     size = kernel[0] * kernel[1] * c * k
     parts = max(1, min(PARTS, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))
-    sums, rest = scratch("sums", parts * size), scratch("tiles", threads * PIXELS * (c + panel))
+    sums, rest = scratch("shared", parts * size), scratch("tiles", threads * PIXELS * (c + panel))
     function("direct_gradient")(window, threads, parts, sums, rest, gw)

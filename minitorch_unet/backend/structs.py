@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .memory import empty
+
 Array = Any
 
 class Maps(ctypes.Structure):
@@ -95,7 +97,12 @@ def maps(x: Array) -> Maps:
 
 def taps_first(weight: Array) -> Array:
     """(K, C, R, S) as a contiguous (R, S, C, K) array: a view of parameters, which lie so."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0))
+    taps = weight.transpose(2, 3, 1, 0)
+    if taps.flags.c_contiguous:
+        return taps
+    copy = empty(taps.shape, taps.dtype)
+    copy[...] = taps
+    return copy
 
 
 def straight(weight: Array) -> Weight:

@@ -12,9 +12,11 @@ import contextlib
 import contextvars
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
+
+from . import dry
 
 _count: int | None = None
 _pool: ThreadPoolExecutor | None = None
@@ -51,14 +53,26 @@ def set_num_threads(count: int) -> None:
     _blas().limit(limits=count, user_api="blas")
 
 
-def run_parallel(work: Callable[[Any], None], items: Iterable[Any], blas: bool = True) -> None:
+@contextlib.contextmanager
+def assumed_threads(count: int) -> Iterator[None]:
+    """Within it `get_num_threads` says `count`: for dry runs, which start no threads."""
+    global _count
+    before, _count = _count, count
+    try:
+        yield
+    finally:
+        _count = before
+
+
+def run_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
     """Call `work(item)` for every item, on the engine's threads, under the caller's `numpy.errstate`.
 
     The items must write to separate memory. Their order of execution is not defined. When all have ended, the
-    exception of the first item that failed is raised here. `blas` False says that the work makes no matrix products,
-    which saves holding the BLAS library to one thread.
+    exception of the first item that failed is raised here.
     """
-    with _blas().limit(limits=1, user_api="blas") if blas else contextlib.nullcontext():
+    if dry.record is not None:
+        return
+    with _blas().limit(limits=1, user_api="blas"):
         _drain(work, list(items))
 
 

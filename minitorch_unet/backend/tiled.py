@@ -59,7 +59,7 @@ def describe(
 
 
 class Plan(NamedTuple):
-    """A call of a function of tiles.h: its name, its sizes, and the floats of memory by purpose, in their order."""
+    """A call of a function of tiles.h: its name, its sizes, and floats of memory: shared by all threads, and theirs."""
 
     function: str
     sizes: tuple[int, ...]
@@ -68,8 +68,8 @@ class Plan(NamedTuple):
     def run(self, form: str, conv: Conv, threads: int, *result: Array) -> None:
         """Make the call; `result` is an array that it writes to, if the description does not name it."""
         buffers = {purpose: scratch(purpose, size) for purpose, size in self.memory.items()}
-        if "weights" in buffers:
-            function(f"{form}_weights")(conv, threads, buffers["weights"])
+        if self.function == "by_tiles":
+            function(f"{form}_weights")(conv, threads, buffers["shared"])
         function(f"{form}_{self.function}")(conv, threads, *self.sizes, *buffers.values(), *result)
 
 
@@ -110,7 +110,7 @@ def plan_convolution(form: str, conv: Conv, threads: int) -> Plan:
     if tiles >= (SOME_TILES if xi > 1 else 2 * SOME_TILES) and 4 * xi * c * k <= LARGE_WEIGHT:
         budget = BLOCK_BYTES if xi > 1 else BLOCK_BYTES // 2  # the weights of all taps pass by as well
         block = min(96, max(1, budget // (4 * xi * (c + panel)) // rows)) * rows
-        memory = {"weights": xi * c * k, "tiles": threads * _matrices(xi, block * c, block * panel)}
+        memory = {"shared": xi * c * k, "tiles": threads * _matrices(xi, block * c, block * panel)}
         return Plan("by_tiles", (block,), memory)
     times = -(-tiles // max(1, SHARED_BYTES // (4 * xi * c)))
     at_once = -(-tiles // max(1, times))
@@ -129,11 +129,11 @@ def plan_gradient(form: str, conv: Conv, threads: int) -> Plan:
     xi, c, k, tiles, panel, _, vector = _measure(form, conv)
     one_sum = 4 * xi * c * k
     if (one_sum <= SUM_BYTES and tiles >= MANY_TILES) or 2 * one_sum <= BLOCK_BYTES:
-        parts = max(min(2, tiles), min(PARTS, SUM_BYTES // one_sum, tiles // 32))
+        parts = max(1, min(PARTS, SUM_BYTES // one_sum, tiles // 32))
         groups = min(-(-threads // parts), k // panel)  # of filters; any number gives the same result
         block = max(24, min(TILES_IN_A_SUM if xi > 1 else 192, BLOCK_BYTES // (4 * xi * (c + panel))))
         memory = {
-            "sums": parts * (k // panel) * _matrices(xi, c * panel),
+            "shared": parts * (k // panel) * _matrices(xi, c * panel),
             "tiles": threads * _matrices(xi, block * c, block * panel),
         }
         return Plan("gradient_by_tiles", (parts, groups, block), memory)

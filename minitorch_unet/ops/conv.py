@@ -10,7 +10,7 @@ Symbols: N batch, C input channels, K filters, H W input size, P Q output size, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -93,8 +93,9 @@ class Conv2dRelu(Op):
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
-        sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
-        return _conv_relu_backward(ctx, [gy], [ctx.y], ctx.weight, sources, ctx.channels, ctx.needs, ctx.owned)
+        given, y = [gy], [ctx.y]
+        del gy, ctx.y
+        return _conv_relu_backward(ctx, given, y, ctx.weight, _sources, ctx.channels, ctx.needs, ctx.owned)
 
 
 class DoubleConv2dRelu(Op):
@@ -120,31 +121,40 @@ class DoubleConv2dRelu(Op):
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
-        sources = tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
         hidden = ctx.hidden
         if ctx.ops is not array_ops:
-            hidden = ctx.ops.conv2d_relu(ctx.weight1, ctx.bias1, *sources, padding=ctx.padding)
+            hidden = ctx.ops.conv2d_relu(ctx.weight1, ctx.bias1, *_sources(ctx), padding=ctx.padding)
         elif hidden is None:
-            hidden = ctx.kernels.conv2d(sources, ctx.weight1, ctx.bias1, relu=True, **ctx.how)
+            hidden = ctx.kernels.conv2d(_sources(ctx), ctx.weight1, ctx.bias1, relu=True, **ctx.how)
         first, second = (*ctx.needs[:2], *ctx.needs[4:]), (*ctx.needs[2:4], any(ctx.needs[:2] + ctx.needs[4:]))
         given, y, channels = [gy], [ctx.y], [hidden.shape[1]]
         del gy, ctx.y, ctx.hidden  # large: handed on to be released as soon as possible
-        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, (hidden,), channels, second, ctx.owned)
+        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, _just(hidden), channels, second, ctx.owned)
         if gh is None:
-            return None, None, gw2, gb2, *[None] * len(sources)
+            return None, None, gw2, gb2, *[None] * len(ctx.channels)
         given, y = [gh], [hidden]
         del gh, hidden
-        gw1, gb1, *gx = _conv_relu_backward(ctx, given, y, ctx.weight1, sources, ctx.channels, first, owned=True)
+        gw1, gb1, *gx = _conv_relu_backward(ctx, given, y, ctx.weight1, _sources, ctx.channels, first, owned=True)
         return gw1, gb1, gw2, gb2, *gx
 
 
+def _sources(ctx: Any) -> tuple[Any, ...]:
+    """The arrays whose channels follow one another, some of them perhaps made again just now."""
+    return tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
+
+
+def _just(array: Any) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda ctx: (array,)
+
+
 def _conv_relu_backward(
-    ctx: Any, given: list[Any], y: list[Any], weight: Any, sources: Sequence[Any], channels: Sequence[int],
-    needs: Sequence[bool], owned: bool = False,
+    ctx: Any, given: list[Any], y: list[Any], weight: Any, sources: Callable[[Any], tuple[Any, ...]],
+    channels: Sequence[int], needs: Sequence[bool], owned: bool = False,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradients of weight, bias and sources of y = conv2d_relu(...), from that of y, which is `given`.
 
-    Both lists hold one array, taken out and released after use. `owned`: the gradient may be overwritten.
+    Both lists hold one array, taken out and released after use; sources(ctx) are asked for only in between. `owned`:
+    the gradient may be overwritten.
     """
     recorded = ctx.ops is not array_ops
     if recorded:
@@ -152,19 +162,19 @@ def _conv_relu_backward(
     else:
         g, gb = ctx.kernels.relu_bias_backward(given.pop(), y.pop(), owned)
     gw = None
-    parts: list[Any] = [None] * len(sources)
     if needs[0] and recorded:
-        gw = ctx.ops.conv2d_weight_grad(ctx.ops.cat(*sources, axis=1), g, kernel=ctx.kernel, **ctx.how)
+        gw = ctx.ops.conv2d_weight_grad(ctx.ops.cat(*sources(ctx), axis=1), g, kernel=ctx.kernel, **ctx.how)
     elif needs[0]:
-        gw = ctx.kernels.conv2d_weight_grad(tuple(sources), g, kernel=ctx.kernel, **ctx.how)
+        gw = ctx.kernels.conv2d_weight_grad(sources(ctx), g, kernel=ctx.kernel, **ctx.how)
     if needs[1] and recorded:
         gb = ctx.ops.sum(g, axis=(0, 2, 3))
-    if any(needs[2:]):
-        # The input's size from the gradient's: sources may have been dropped where no gradient of the weight is wanted.
-        size = tuple(g.shape[2 + i] + ctx.kernel[i] - 1 - 2 * ctx.how["padding"][i] for i in (0, 1))
-        gx = ctx.ops.conv2d_input_grad(g, weight, input_size=size, **ctx.how)
-        edges = pairwise([0, *accumulate(channels)])
-        parts = [gx[:, a:b] if need else None for (a, b), need in zip(edges, needs[2:], strict=True)]
+    # The input's size from the gradient's: sources may have been dropped where no gradient of the weight is wanted.
+    size = tuple(g.shape[2 + i] + ctx.kernel[i] - 1 - 2 * ctx.how["padding"][i] for i in (0, 1))
+    parts = []
+    for (a, b), need in zip(pairwise([0, *accumulate(channels)]), needs[2:], strict=True):
+        # Each source's gradient is an array of its own: a view of a common one would keep all of it in memory.
+        own = weight if len(channels) == 1 else weight[:, a:b]
+        parts.append(ctx.ops.conv2d_input_grad(g, own, input_size=size, **ctx.how) if need else None)
     return gw, gb if needs[1] else None, *parts
 
 

@@ -1,16 +1,16 @@
-"""Pooling. Max pooling keeps the number of each window's winning tap in one byte, which its gradient follows."""
+"""Pooling. The gradient of max pooling follows the number of each window's winning tap, one byte."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .core import Context, Op
+from .core import Context, Op, Recipe
 
 Pair = tuple[int, int]
 
 
 class MaxPool2d(Op):
-    """Largest value of each window; among equal values the first in row-major order wins. Keeps the winners."""
+    """Largest value of each window; among equal values the first in row-major order wins. Keeps the winners, or x."""
 
     owns_gradients = True
 
@@ -18,6 +18,9 @@ class MaxPool2d(Op):
     def forward(ctx: Context, x: Any, out_size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Any:
         how = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         y, winners = ctx.kernels.max_pool2d(x, out_size, **how)
+        if ctx.remaking:
+            pool = ctx.kernels.max_pool2d  # not ctx itself, which will hold the recipe: a cycle would outlive the step
+            winners = Recipe(lambda x: pool(x, out_size, **how)[1], x)
         ctx.save(winners=winners, size=x.shape[2:], how=how)
         return y
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .core import Context, Op
+from .core import Context, Op, Part, array_ops
 from .reduce import accurate_sum
 
 
@@ -214,11 +214,15 @@ class Pad2d(Op):
 
     @staticmethod
     def forward(ctx: Context, a: Any, widths: tuple[int, int, int, int], value: float) -> Any:
-        ctx.save(widths=widths)
+        ctx.save(widths=widths, shape=a.shape)
         return ctx.kernels.pad(a, *widths, value)
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
+        if ctx.ops is array_ops and max(ctx.widths) <= 0:  # a crop: zeros around gy, which nobody needs to write
+            top, _, left, _ = (-w for w in ctx.widths)
+            rows, columns = slice(top, top + gy.shape[2]), slice(left, left + gy.shape[3])
+            return (Part(gy, (slice(None), slice(None), rows, columns), ctx.shape),)
         return (ctx.ops.pad2d(gy, widths=tuple(-w for w in ctx.widths), value=0.0),)
 
 
