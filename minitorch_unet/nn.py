@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
-from .backend import dry_running, to_device, to_numpy
+from .backend import dry_running, memory, to_device, to_numpy
 from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
 from .tensor import Tensor, module_scope, state
@@ -177,11 +177,17 @@ def he_normal(shape: Sequence[int], incoming: int, dtype: Any = np.float32) -> n
     `incoming` is the number of values that one output value is a weighted sum of (He et al. 2015; Ronneberger et al.
     2015, section 3). A convolution's weight (K, C, R, S) is laid out (R, S, C, K) in memory, as its kernels read it.
     """
+    order = (2, 3, 1, 0) if len(shape) == 4 else tuple(range(len(shape)))
+    laid_out = [shape[i] for i in order]
     if dry_running():  # zeros that the system gives no memory for
-        order = (2, 3, 1, 0) if len(shape) == 4 else tuple(range(len(shape)))
-        return np.zeros([shape[i] for i in order], dtype).transpose(np.argsort(order))
-    values = (default_generator.standard_normal(tuple(shape)) * math.sqrt(2 / incoming)).astype(dtype)
-    return values if values.ndim != 4 else np.ascontiguousarray(values.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+        return np.zeros(laid_out, dtype).transpose(np.argsort(order))
+    values = memory.empty(tuple(laid_out), np.dtype(dtype)).transpose(np.argsort(order))
+    scale = math.sqrt(2 / incoming)
+    rows = max(1, (1 << 16) // max(1, math.prod(shape[1:])))  # a little at a time: drawn in float64, and not in order
+    for first in range(0, shape[0], rows):
+        part = values[first : first + rows]
+        part[...] = default_generator.standard_normal(part.shape) * scale
+    return values
 
 
 def _bias(size: int, wanted: bool, dtype: Any) -> Parameter | None:
