@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minitorch_unet.backend import memory
 
@@ -17,10 +19,8 @@ SIZE = 2 << 20  # bytes
 @pytest.fixture(autouse=True)
 def nothing_idle():
     gc.collect()
-    memory._release(1 << 60)
-    assert memory.idle_bytes() == 0
-    yield
-    memory._release(1 << 60)
+    with memory.another_heap():
+        yield
 
 
 def address(array: np.ndarray) -> int:
@@ -57,14 +57,32 @@ def test_small_arrays_are_numpys_own() -> None:
     assert memory.idle_bytes() == 0
 
 
-def test_another_size_releases_idle_memory_before_it_asks_for_more() -> None:
-    held = [memory.empty((SIZE,), np.uint8) for _ in range(3)]
-    held.clear()
-    assert memory.idle_bytes() == 3 * SIZE
-    other = memory.empty((SIZE + 4096,), np.uint8)
-    assert memory.idle_bytes() == SIZE  # two of the three pieces make room
-    del other
-    assert memory.idle_bytes() == SIZE + SIZE + 4096
+def test_the_first_gap_that_is_large_enough_is_filled() -> None:
+    held = [memory.empty((size * SIZE,), np.uint8) for size in (1, 3, 1, 2, 1)]
+    where = [address(array) for array in held]
+    del held[3], held[1]
+    assert address(memory.empty((2 * SIZE,), np.uint8)) == where[1]
+    small = [memory.empty((SIZE,), np.uint8) for _ in range(4)]
+    assert [address(array) for array in small] == [where[1], where[1] + SIZE, where[1] + 2 * SIZE, where[3]]
+
+
+def test_gaps_close() -> None:
+    held = [memory.empty((SIZE,), np.uint8) for _ in range(4)]
+    where = address(held[1])
+    del held[2], held[1]  # neighbours, in either order
+    assert address(memory.empty((2 * SIZE,), np.uint8)) == where
+
+
+def test_fresh_memory_is_paid_for_with_idle_memory() -> None:
+    held = [memory.empty((SIZE,), np.uint8) for _ in range(4)]
+    del held[2], held[0]
+    assert memory.idle_bytes() == 2 * SIZE
+    first = memory.empty((SIZE + 4096,), np.uint8)  # fits into no gap
+    assert memory.idle_bytes() == SIZE - 4096
+    second = memory.empty((3 * SIZE,), np.uint8)
+    assert memory.idle_bytes() == 0
+    del first, second
+    assert memory.idle_bytes() == 4 * SIZE + 4096
 
 
 def test_no_more_than_the_limit_is_kept(monkeypatch) -> None:
@@ -72,9 +90,34 @@ def test_no_more_than_the_limit_is_kept(monkeypatch) -> None:
     held = [memory.empty((SIZE,), np.uint8) for _ in range(5)]
     held.clear()
     assert memory.idle_bytes() == 2 * SIZE
-    big = memory.empty((3 * SIZE,), np.uint8)
-    del big
-    assert memory.idle_bytes() <= 2 * SIZE
+
+
+def test_more_than_a_segment(monkeypatch) -> None:
+    monkeypatch.setattr(memory, "SEGMENT", 2 * SIZE)
+    held = [memory.empty((size * SIZE // 4,), np.float32) for size in (1, 1, 1, 5)]
+    for number, array in enumerate(held):
+        array[:] = number
+    assert [set(array.tolist()) for array in held] == [{0.0}, {1.0}, {2.0}, {3.0}]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 20)), max_size=40))
+def test_live_arrays_never_overlap_and_the_books_balance(events: list[tuple[int, int]]) -> None:
+    """Arrays made and dropped in any order: each keeps its values; idle is what the most took, less what lives."""
+    with memory.another_heap():
+        live: list[tuple[int, np.ndarray]] = []
+        most = 0
+        for number, (size, drop) in enumerate(events):
+            if live and drop % 3 == 0:
+                live.pop(drop % len(live))
+            array = memory.empty((size * SIZE // 8,), np.float32)
+            array[:: 1 << 10] = number
+            live.append((number, array))
+            del array  # else this name would keep it alive when it is dropped
+            total = sum(a.nbytes for _, a in live)
+            most = max(most, total)
+            assert total + memory.idle_bytes() == most
+        assert all((array[:: 1 << 10] == number).all() for number, array in live)
 
 
 def test_arrays_of_many_threads_never_share_memory() -> None:
