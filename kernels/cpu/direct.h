@@ -131,12 +131,54 @@ static void add_gradient_few(const Window& win, const float* x, int64_t count, c
   }
 }
 
+// The same for few filters and many channels, in whole vectors: the roles exchanged, s[panel of C][tap][K][NR].
+static void add_gradient_few_filters(const Window& win, const float* x, const float* g, int64_t panel, float* s) {
+  const Maps &in = win.x, &gy = win.y;
+  int64_t offsets[MR], columns = in.channels - panel * NR;
+  float* sums[MR];
+  for (int64_t tap = 0; tap < win.r * win.s; tap++) {
+    const float* under = x + tap / win.s * win.dilation_h * in.row + tap % win.s * win.dilation_w * in.pixel + panel * NR;
+    for (int64_t k = 0; k < gy.channels; k++) offsets[k] = k, sums[k] = s + (tap * gy.channels + k) * NR;
+    with_rows(gy.channels, [&]<int R>() {
+      if (columns > VL)
+        add_few<R, 2>(g, offsets, gy.pixel, under, win.stride_w * in.pixel, win.q, sums);
+      else
+        add_few<R, 1>(g, offsets, gy.pixel, under, win.stride_w * in.pixel, win.q, sums);
+    });
+  }
+}
+
+static void direct_gradient_few_filters(const Window& win, int64_t threads, int64_t parts, float* sums, float* gw) {
+  const Maps &in = win.x, &gy = win.y;
+  int64_t count = panels(in.channels), taps = win.r * win.s, size = taps * gy.channels * NR, lines = win.images * win.p;
+  parallel(threads, parts, [&](int64_t part, int64_t) {
+    float* s = sums + part * count * size;
+    std::memset(s, 0, sizeof(float) * count * size);
+    for (int64_t line = lines * part / parts; line < lines * (part + 1) / parts; line++) {
+      int64_t image = line / win.p, p = line % win.p;
+      const float* x = in.data + image * in.image + p * win.stride_h * in.row;
+      for (int64_t panel = 0; panel < count; panel++)
+        add_gradient_few_filters(win, x, gy.data + image * gy.image + p * gy.row, panel, s + panel * size);
+    }
+  });
+  for (int64_t tap = 0; tap < taps; tap++)
+    for (int64_t c = 0; c < in.channels; c++)
+      for (int64_t k = 0; k < gy.channels; k++) {
+        float total = 0;
+        for (int64_t part = 0; part < parts; part++)
+          total += sums[(part * count + c / NR) * size + (tap * gy.channels + k) * NR + c % NR];
+        gw[(tap * in.channels + c) * gy.channels + k] = total;
+      }
+}
+
 // gw (taps, C, K). With C rounded up to vectors and K to panels: sums: parts * taps * C * K floats; scratch:
 // PIXELS * (C + NR) for each thread.
 static void direct_gradient(const Window& win, int64_t threads, int64_t parts, float* sums, float* scratch, float* gw) {
   const Maps &in = win.x, &gy = win.y;
   int64_t width = rounded_up(in.channels, VL), count = panels(gy.channels), taps = win.r * win.s;
   int64_t panel_size = taps * width * NR, lines = win.images * win.p, each = PIXELS * (width + NR);
+  if (gy.channels <= least(MR, 8) && in.channels % VL == 0)
+    return direct_gradient_few_filters(win, threads, parts, sums, gw);
   parallel(threads, parts * count, [&](int64_t piece, int64_t thread) {
     int64_t part = piece / count, panel = piece % count, columns = least(NR, gy.channels - panel * NR);
     float *s = sums + piece * panel_size, *a = scratch + thread * each, *packed = a + PIXELS * width;

@@ -119,7 +119,7 @@ class CpuKernels(Kernels):
             return "direct"
         winograd = kernel == (3, 3) and stride == dilation == (1, 1)
         if self.algorithm == "auto":
-            if min(c, k) < 8 and kernel != (1, 1):
+            if min(c, k) < 8:
                 return "direct"
             return "winograd4" if winograd and tiled.quicker_by_tiles(n, out_size) else "patches"
         if winograd and self.algorithm != "direct":
