@@ -135,7 +135,8 @@ def conv2d_input_grad(rng: Random, n: int) -> tuple[Any, ...]:
         size = int(rng.integers(1, 9)) * kernel[0], int(rng.integers(1, 9)) * kernel[1]
         g = Geometry(g.channels, g.filters, kernel, size, kernel, (0, 0), (1, 1), 1)
     weight = filters(rng, g.filters, g.channels // g.groups, *g.kernel)
-    return image(rng, n, g.filters, *g.out_size), weight, g.size, *g.how, vector(rng, g.channels)
+    mask = image(rng, n, g.channels, *g.size) if rng.random() < 0.4 else None
+    return image(rng, n, g.filters, *g.out_size), weight, g.size, *g.how, vector(rng, g.channels), mask
 
 
 def conv2d_weight_grad(rng: Random, n: int) -> tuple[Any, ...]:

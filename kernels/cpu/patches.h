@@ -49,11 +49,11 @@ struct Patches {
   }
 
   static inline void output(const Conv& conv, Place at, const Panel& panel, const float* m, int64_t) {
-    float* out = pixel(conv, at, panel.tap) + panel.first;
-    by_vectors(panel.columns, [&](int64_t k, int n) {
-      Vec x = load(m + k);
-      if (conv.bias) x += load_first(conv.bias + panel.first + k, n);
-      if (conv.relu) x = relu(x);
+    float* out = pixel(conv, conv.y, at, panel.tap) + panel.first;
+    const float* mask = pixel(conv, conv.mask, at, panel.tap) + panel.first;
+    by_vectors(panel.columns, [&](int64_t k, int n) INLINE {
+      Vec bias = conv.bias ? load_first(conv.bias + panel.first + k, n) : Vec{};
+      Vec x = epilogue(conv, load(m + k), bias, mask + k, n);
       if (conv.stream && n == VL)
         stream(out + k, x);
       else
@@ -62,7 +62,7 @@ struct Patches {
   }
 
   static inline void gradient(const Conv& conv, Place at, int64_t tap, int64_t k, int n, float* g, int64_t) {
-    store(g, load_first(pixel(conv, at, tap) + k, n));
+    store(g, load_first(pixel(conv, conv.y, at, tap) + k, n));
   }
 
   template <class Sum>
@@ -74,9 +74,9 @@ struct Patches {
   static inline int64_t turned(const Conv& conv, int64_t tap) {
     return conv.weight.turned ? taps_in(conv) * taps_out(conv) - 1 - tap : tap;
   }
-  static inline float* pixel(const Conv& conv, Place at, int64_t tap) {
+  static inline float* pixel(const Conv& conv, const Maps& maps, Place at, int64_t tap) {
     int64_t row = at.top * conv.patch_out[0] + tap / conv.patch_out[1], column = at.left * conv.patch_out[1] + tap % conv.patch_out[1];
-    return conv.y.data + at.image * conv.y.image + row * conv.y.row + column * conv.y.pixel;
+    return maps.data + at.image * maps.image + row * maps.row + column * maps.pixel;
   }
 };
 

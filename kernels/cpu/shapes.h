@@ -34,6 +34,7 @@ struct Conv {
   Weight weight;
   const float* bias;  // (K) or null
   int64_t relu;       // 1: y = max(y, 0)
+  Maps mask;          // as large as y, or without data: y = 0 where it is not above 0 (the gradient through a ReLU)
   int64_t stream;     // 1: write y past the caches; every vector of it is aligned
 };
 

@@ -152,7 +152,20 @@ template <class F>
 static void output_tiles(const Conv& conv, int64_t first, int64_t count, int64_t panel, const float* m, int64_t step) {
   Tiles<F> tiles(conv);
   Panel p(conv, panel);
+  if (conv.mask.data)
+    tiles.by_rows(first, count, [&](auto place, int64_t side_by_side) {
+      Region at = F::output_region(conv, place, side_by_side, p.tap);
+      touch(conv.mask, place.image, at, conv.p * conv.patch_out[0], conv.q * conv.patch_out[1], p.first, p.first + p.columns);
+    });
   for (int64_t i = 0; i < count; i++) F::output(conv, tiles[first + i], p, m + i * NR, step);
+}
+
+// What a convolution does to a vector of its result, filters k .. k+n-1, before it is written; `mask` points into conv.mask.
+INLINE static inline Vec epilogue(const Conv& conv, Vec x, Vec bias, const float* mask, int n) {
+  x += bias;
+  if (conv.relu) x = relu(x);
+  if (conv.mask.data) x = load_first(mask, n) > Vec{} ? x : Vec{};
+  return x;
 }
 
 // ------------------------------------------------------------------------------------------------------- convolution

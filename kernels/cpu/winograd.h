@@ -207,23 +207,23 @@ struct Winograd {
     by_vectors(panel.columns, [&](int64_t k, int n) {
       Vec bias = conv.bias ? load_first(conv.bias + panel.first + k, n) : Vec{};
       float* out = pixel(conv.y, at) + panel.first + k;
-      bool relu_too = conv.relu;
+      const float* mask = pixel(conv.mask, at) + panel.first + k;
       auto tile = [&](auto store_at) INLINE {
         both_ways<T, M>([](const Vec* in, Vec* out) INLINE { Lines<M>::output(in, out); },
                         [&](auto i, auto j) INLINE { return load(m + k + (i * T + j) * step); },
-                        [&](auto i, auto j, Vec x) INLINE {
-                          x += bias;
-                          store_at(i, j, relu_too ? relu(x) : x);
-                        });
+                        [&](auto i, auto j, Vec x) INLINE { store_at(i, j, x); });
+      };
+      auto finished = [&](int i, int j, Vec x) INLINE {
+        return epilogue(conv, x, bias, mask + i * conv.mask.row + j * conv.mask.pixel, n);
       };
       bool whole = rows == M && columns == M && n == VL;
       if (whole && conv.stream)
-        tile([&](int i, int j, Vec x) INLINE { stream(out + i * conv.y.row + j * conv.y.pixel, x); });
+        tile([&](int i, int j, Vec x) INLINE { stream(out + i * conv.y.row + j * conv.y.pixel, finished(i, j, x)); });
       else if (whole)
-        tile([&](int i, int j, Vec x) INLINE { store(out + i * conv.y.row + j * conv.y.pixel, x); });
+        tile([&](int i, int j, Vec x) INLINE { store(out + i * conv.y.row + j * conv.y.pixel, finished(i, j, x)); });
       else
         tile([&](int i, int j, Vec x) INLINE {
-          if (i < rows && j < columns) store_first(out + i * conv.y.row + j * conv.y.pixel, x, n);
+          if (i < rows && j < columns) store_first(out + i * conv.y.row + j * conv.y.pixel, finished(i, j, x), n);
         });
     });
   }

@@ -16,7 +16,7 @@ from . import direct, dry, tiled
 from .compiled import function, scratch
 from .memory import empty
 from .reference import Array, Kernels, Pair, batch_norm_slope, rounded
-from .structs import Maps, Scores, address, channels_last, maps, straight, taps_first, transposed, usable
+from .structs import Maps, Scores, Weight, address, channels_last, filters_last, maps, straight, transposed, usable
 from .threads import get_num_threads
 
 ALGORITHMS = ("auto", "naive", "im2col", "direct", "winograd2", "winograd4")
@@ -54,20 +54,19 @@ class CpuKernels(Kernels):
         reach = (h + 2 * padding[0] - dilation[0] * (r - 1) - 1, w + 2 * padding[1] - dilation[1] * (s - 1) - 1)
         p, q = reach[0] // stride[0] + 1, reach[1] // stride[1] + 1
         y = self.empty_channels_last((n, k, p, q), np.float32)
-        taps = taps_first(weight)
+        weight = filters_last(weight)
         form = self._form(c, k, (r, s), stride, dilation, n, (p, q)) if len(sources) <= 2 else "direct"
         if form == "direct":
             padded = self.pad(self.join(sources), padding[0], padding[0], padding[1], padding[1])
-            naive = self.algorithm == "naive"
-            direct.convolve(padded, taps, straight(taps), bias, relu, stride, dilation, y, naive)
+            self._direct(padded, weight, straight(weight), bias, relu, stride, dilation, y)
         else:
             window = {"pad": padding, "patch_in": (r, s), "stride": stride, "dilation": dilation}
-            tiled.convolve(form, sources, y, straight(taps), bias, relu, **window)
+            tiled.convolve(form, sources, y, straight(weight), bias, relu, **window)
         return y
 
     def conv2d_input_grad(
         self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
-        bias: Array | None = None,
+        bias: Array | None = None, mask: Array | None = None,
     ) -> Array:  # fmt: skip
         """See Kernels.conv2d_input_grad."""
         k, c, r, s = weight.shape
@@ -77,22 +76,24 @@ class CpuKernels(Kernels):
         plain = stride == (1, 1) and min(reach) >= 0 and all(
             input_size[i] == gy.shape[2 + i] + dilation[i] * ((r, s)[i] - 1) - 2 * padding[i] for i in (0, 1)
         )  # fmt: skip
-        ours = self.algorithm != "im2col" and groups == 1 and usable(gy, weight, bias)
+        ours = self.algorithm != "im2col" and groups == 1 and usable(gy, weight, bias, mask)
         if not ours or not (plain or upsampling):
-            return super().conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups, bias)
+            return super().conv2d_input_grad(gy, weight, input_size, stride, padding, dilation, groups, bias, mask)
         gx = self.empty_channels_last((gy.shape[0], c, *input_size), np.float32)
-        taps = taps_first(weight)
+        weight = filters_last(weight)
+        turned = transposed(weight, turned=True)
+        form = "patches" if upsampling else self._form(k, c, (r, s), stride, dilation, gy.shape[0], input_size)
         if upsampling:
-            tiled.convolve("patches", (gy,), gx, transposed(taps, turned=False), bias, patch_out=(r, s))
-            return gx
-        form = self._form(k, c, (r, s), stride, dilation, gy.shape[0], input_size)
-        if form == "direct":
+            tiled.convolve(form, (gy,), gx, transposed(weight, turned=False), bias, mask=mask, patch_out=(r, s))
+        elif form == "direct":
             padded = self.pad(gy, reach[0], reach[0], reach[1], reach[1])
-            naive = self.algorithm == "naive"
-            direct.convolve(padded, taps, transposed(taps, turned=True), bias, False, stride, dilation, gx, naive)
+            swapped = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+            self._direct(padded, swapped, turned, bias, False, stride, dilation, gx)
+            if mask is not None:
+                gx *= mask > 0
         else:
             window = {"pad": reach, "patch_in": (r, s), "dilation": dilation}
-            tiled.convolve(form, (gy,), gx, transposed(taps, turned=True), bias, False, **window)
+            tiled.convolve(form, (gy,), gx, turned, bias, mask=mask, **window)
         return gx
 
     def conv2d_weight_grad(
@@ -125,6 +126,16 @@ class CpuKernels(Kernels):
         if winograd and self.algorithm != "direct":
             return self.algorithm
         return "patches" if stride == kernel and dilation == (1, 1) else "direct"
+
+    def _direct(
+        self, x: Array, weight: Array, description: Weight, bias: Array | None, relu: bool, stride: Pair,
+        dilation: Pair, y: Array,
+    ) -> None:  # fmt: skip
+        """A padded x convolved into y by the algorithm that was asked for; weight (K, C, R, S) and its description."""
+        if self.algorithm == "naive":
+            direct.convolve_naively(x, weight, bias, relu, stride, dilation, y)
+        else:
+            direct.convolve(x, weight.shape[2:], description, bias, relu, stride, dilation, y)
 
     def _separate(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
         """Whether a transposed convolution's windows touch without overlap, so that it is a product of patches."""

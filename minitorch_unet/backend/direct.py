@@ -24,25 +24,30 @@ def describe(x: Array, y: Array, kernel: Pair, stride: Pair, dilation: Pair) -> 
 
 
 def convolve(
-    x: Array, taps: Array, weight: Weight, bias: Array | None, relu: bool, stride: Pair, dilation: Pair, y: Array,
-    naive: bool,
+    x: Array, kernel: Pair, weight: Weight, bias: Array | None, relu: bool, stride: Pair, dilation: Pair, y: Array,
 ) -> None:  # fmt: skip
-    """Convolution of a padded x into y; `weight` describes `taps` (R, S, ...), perhaps transposed and turned."""
+    """Convolution of a padded x into y, blocked in registers."""
     x = channels_last(x)
-    kernel, c, k = taps.shape[:2], x.shape[1], y.shape[1]
+    c, k = x.shape[1], y.shape[1]
     bias = None if bias is None else np.ascontiguousarray(bias)
     window = describe(x, y, kernel, stride, dilation)
     window.bias, window.relu = address(bias), relu
     threads = get_num_threads()
-    if naive:
-        if weight.column != 1:
-            taps = np.ascontiguousarray(taps[::-1, ::-1].transpose(0, 1, 3, 2))
-        function("naive")(window, taps, threads)
-        return
     panel = function("panel_width")()
     packed = scratch("shared", -(-k // panel) * panel * kernel[0] * kernel[1] * c)
     function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
     function("direct")(window, packed, threads)
+
+
+def convolve_naively(
+    x: Array, weight: Array, bias: Array | None, relu: bool, stride: Pair, dilation: Pair, y: Array
+) -> None:  # fmt: skip
+    """The same by the textbook's loops, weight (K, C, R, S)."""
+    x = channels_last(x)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    window = describe(x, y, weight.shape[2:], stride, dilation)
+    window.bias, window.relu = address(bias), relu
+    function("naive")(window, np.ascontiguousarray(weight.transpose(2, 3, 1, 0)), get_num_threads())
 
 
 def weight_gradient(x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: Pair, gw: Array) -> None:

@@ -99,11 +99,12 @@ class Kernels:
 
     def conv2d_input_grad(
         self, gy: Array, weight: Array, input_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int,
-        bias: Array | None = None,
+        bias: Array | None = None, mask: Array | None = None,
     ) -> Array:  # fmt: skip
         """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy.
 
-        A bias (C), for the latter's sake, is added to the result.
+        A bias (C), for the latter's sake, is added to the result. With a mask, of its shape, the result is 0 where the
+        mask is not above 0: the gradient goes on back through the ReLU that the input came from.
         """
 
         def whole(gy: Array, w: Array) -> Array:
@@ -120,6 +121,8 @@ class Kernels:
         gx = self._by_group(whole, groups, (gy, weight), (1, 0))
         if bias is not None:
             gx += bias[:, None, None]
+        if mask is not None:
+            gx *= mask > 0
         return gx
 
     def conv2d_weight_grad(

@@ -43,6 +43,7 @@ class Conv(ctypes.Structure):
         ("weight", Weight),
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int64),
+        ("mask", Maps),
         ("stream", ctypes.c_int64),
     )
 
@@ -95,26 +96,25 @@ def maps(x: Array) -> Maps:
     return Maps(x.ctypes.data, image, row, pixel, x.shape[1])
 
 
-def taps_first(weight: Array) -> Array:
-    """(K, C, R, S) as a contiguous (R, S, C, K) array: a view of parameters, which lie so."""
-    taps = weight.transpose(2, 3, 1, 0)
-    if taps.flags.c_contiguous:
-        return taps
-    copy = empty(taps.shape, taps.dtype)
-    copy[...] = taps
-    return copy
+def filters_last(weight: Array) -> Array:
+    """A (K, C, R, S) weight with neighbouring filters and evenly spaced taps: parameters lie so, others are copied."""
+    strides = weight.strides
+    if strides[0] == 4 and strides[1] >= 4 and strides[3] >= 4 and strides[2] == weight.shape[3] * strides[3]:
+        return weight
+    k, c, r, s = weight.shape
+    copy = empty((r, s, c, k), weight.dtype)
+    copy[...] = weight.transpose(2, 3, 1, 0)
+    return copy.transpose(3, 2, 0, 1)
 
 
 def straight(weight: Array) -> Weight:
-    """The description of a contiguous (R, S, C, K) weight for a convolution from C to K channels."""
-    c, k = weight.shape[2:]
-    return Weight(weight.ctypes.data, c * k, k, 1, 0)
+    """The description of a weight with neighbouring filters for a convolution from C to K channels."""
+    return Weight(weight.ctypes.data, weight.strides[3] // 4, weight.strides[1] // 4, 1, 0)
 
 
 def transposed(weight: Array, turned: bool) -> Weight:
     """The same for its transpose, from K to C channels; `turned`: with the taps in reverse order."""
-    c, k = weight.shape[2:]
-    return Weight(weight.ctypes.data, c * k, 1, k, turned)
+    return Weight(weight.ctypes.data, weight.strides[3] // 4, 1, weight.strides[1] // 4, turned)
 
 
 def address(x: Array | None) -> int | None:

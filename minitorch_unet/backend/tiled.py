@@ -148,19 +148,22 @@ def plan_gradient(form: str, conv: Conv, threads: int) -> Plan:
 
 def convolve(
     form: str, sources: tuple[Array, ...], y: Array, weight: Weight, bias: Array | None = None, relu: bool = False,
-    **window: Pair,
+    mask: Array | None = None, **window: Pair,
 ) -> None:  # fmt: skip
-    """A convolution into y, bias and ReLU included. `window`: see `describe`."""
+    """A convolution into y, bias and ReLU included; y is 0 where `mask` is not above 0. `window`: see `describe`."""
     if y.size == 0:
         return
     conv, kept = describe(form, sources, y, **window)
     bias = None if bias is None else np.ascontiguousarray(bias)
     conv.weight, conv.bias, conv.relu = weight, address(bias), relu
+    if mask is not None:
+        mask = channels_last(mask)
+        conv.mask = maps(mask)
     aligned = all(n % 64 == 0 for n in (y.ctypes.data, y.strides[0], *y.strides[2:]))
     conv.stream = aligned and y.nbytes >= STREAM_BYTES
     threads = get_num_threads()
     plan_convolution(form, conv, threads).run(form, conv, threads)
-    del kept  # the description pointed to it until here
+    del kept, mask  # the description pointed to them until here
 
 
 def weight_gradient(form: str, sources: tuple[Array, ...], gy: Array, gw: Array, **window: Pair) -> None:

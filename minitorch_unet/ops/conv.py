@@ -129,11 +129,12 @@ class DoubleConv2dRelu(Op):
         first, second = (*ctx.needs[:2], *ctx.needs[4:]), (*ctx.needs[2:4], any(ctx.needs[:2] + ctx.needs[4:]))
         given, y, channels = [gy], [ctx.y], [hidden.shape[1]]
         del gy, ctx.y, ctx.hidden  # large: handed on to be released as soon as possible
-        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, _just(hidden), channels, second, ctx.owned)
+        mask = None if ctx.ops is not array_ops else hidden  # the gradient comes out masked, in one pass
+        gw2, gb2, gh = _conv_relu_backward(ctx, given, y, ctx.weight2, _just(hidden), channels, second, ctx.owned, mask)
         if gh is None:
             return None, None, gw2, gb2, *[None] * len(ctx.channels)
-        given, y = [gh], [hidden]
-        del gh, hidden
+        given, y = [gh], [hidden] if mask is None else []
+        del gh, hidden, mask
         gw1, gb1, *gx = _conv_relu_backward(ctx, given, y, ctx.weight1, _sources, ctx.channels, first, owned=True)
         return gw1, gb1, gw2, gb2, *gx
 
@@ -149,18 +150,22 @@ def _just(array: Any) -> Callable[[Any], tuple[Any, ...]]:
 
 def _conv_relu_backward(
     ctx: Any, given: list[Any], y: list[Any], weight: Any, sources: Callable[[Any], tuple[Any, ...]],
-    channels: Sequence[int], needs: Sequence[bool], owned: bool = False,
+    channels: Sequence[int], needs: Sequence[bool], owned: bool = False, mask: Any = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradients of weight, bias and sources of y = conv2d_relu(...), from that of y, which is `given`.
 
-    Both lists hold one array, taken out and released after use; sources(ctx) are asked for only in between. `owned`:
-    the gradient may be overwritten.
+    Both lists hold one array, taken out and released after use; sources(ctx) are asked for only in between. y is empty
+    where the gradient went through the ReLU already. `owned`: the gradient may be overwritten. `mask`: set the only
+    source's gradient to 0 where it is not above 0.
     """
     recorded = ctx.ops is not array_ops
     if recorded:
         g, gb = given.pop() * (y.pop() > 0), None
-    else:
+    elif y:
         g, gb = ctx.kernels.relu_bias_backward(given.pop(), y.pop(), owned)
+    else:
+        g = given.pop()
+        gb = ctx.kernels.channel_sums(g)
     gw = None
     if needs[0] and recorded:
         gw = ctx.ops.conv2d_weight_grad(ctx.ops.cat(*sources(ctx), axis=1), g, kernel=ctx.kernel, **ctx.how)
@@ -174,7 +179,10 @@ def _conv_relu_backward(
     for (a, b), need in zip(pairwise([0, *accumulate(channels)]), needs[2:], strict=True):
         # Each source's gradient is an array of its own: a view of a common one would keep all of it in memory.
         own = weight if len(channels) == 1 else weight[:, a:b]
-        parts.append(ctx.ops.conv2d_input_grad(g, own, input_size=size, **ctx.how) if need else None)
+        if need and mask is not None:
+            parts.append(ctx.kernels.conv2d_input_grad(g, own, size, mask=mask, **ctx.how))
+        else:
+            parts.append(ctx.ops.conv2d_input_grad(g, own, input_size=size, **ctx.how) if need else None)
     return gw, gb if needs[1] else None, *parts
 
 
