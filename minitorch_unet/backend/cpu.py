@@ -61,7 +61,7 @@ class CpuKernels(Kernels):
             self._direct(padded, weight, straight(weight), bias, relu, stride, dilation, y)
         else:
             window = {"pad": padding, "patch_in": (r, s), "stride": stride, "dilation": dilation}
-            tiled.convolve(form, sources, y, straight(weight), bias, relu, **window)
+            tiled.convolve(form, sources, y, straight(weight), bias, relu, None, **window)
         return y
 
     def conv2d_input_grad(
@@ -93,7 +93,7 @@ class CpuKernels(Kernels):
                 gx *= mask > 0
         else:
             window = {"pad": reach, "patch_in": (r, s), "dilation": dilation}
-            tiled.convolve(form, (gy,), gx, turned, bias, mask=mask, **window)
+            tiled.convolve(form, (gy,), gx, turned, bias, False, mask, **window)
         return gx
 
     def conv2d_weight_grad(
