@@ -82,6 +82,12 @@ def function(name: str) -> Callable[..., Any]:
     return call
 
 
+@functools.cache
+def width(name: str) -> int:
+    """"panel_width", "vector_width" or "register_rows" of the instruction set in use, see kernels/cpu/products.h."""
+    return int(function(name)())
+
+
 def _converted(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return ctypes.c_void_p(value.ctypes.data)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import direct, dry, tiled
-from .compiled import function, scratch
+from .compiled import function, scratch, width
 from .memory import empty
 from .reference import Array, Kernels, Pair, batch_norm_slope, rounded
 from .structs import Maps, Scores, Weight, address, channels_last, filters_last, maps, straight, transposed, usable
@@ -318,7 +318,7 @@ class CpuKernels(Kernels):
     def _cross_entropy(self, s: Scores, kept: list[Array], gx: Array | None, factor: float) -> Array:
         share = shares(kept[1].size, kept[0])
         sums = np.zeros((share[-1], 3))
-        room = scratch("scores", share[0] * s.classes * function("panel_width")())
+        room = scratch("scores", share[0] * s.classes * width("panel_width"))
         function("softmax_cross_entropy")(s, 0 if gx is None else gx, factor, *share, room, sums)
         if dry.record is not None:
             sums[:, :2] = 1  # a loss over no pixels would be refused

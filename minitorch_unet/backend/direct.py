@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import function, scratch
+from .compiled import function, scratch, width
 from .structs import Array, Weight, Window, address, channels_last, maps
 from .threads import get_num_threads
 
@@ -33,7 +33,7 @@ def convolve(
     window = describe(x, y, kernel, stride, dilation)
     window.bias, window.relu = address(bias), relu
     threads = get_num_threads()
-    panel = function("panel_width")()
+    panel = width("panel_width")
     packed = scratch("shared", -(-k // panel) * panel * kernel[0] * kernel[1] * c)
     function("pack_weights")(weight, kernel[0] * kernel[1], c, k, threads, packed)
     function("direct")(window, packed, threads)
@@ -58,7 +58,7 @@ def weight_gradient(x: Array, gy: Array, kernel: Pair, stride: Pair, dilation: P
     x, gy = channels_last(x), channels_last(gy)
     window = describe(x, gy, kernel, stride, dilation)
     threads = get_num_threads()
-    panel, vector = function("panel_width")(), function("vector_width")()
+    panel, vector = width("panel_width"), width("vector_width")
     c, k = -(-x.shape[1] // vector) * vector, -(-gy.shape[1] // panel) * panel
     size = kernel[0] * kernel[1] * c * k
     parts = max(1, min(PARTS, gy.shape[0] * gy.shape[2], SUM_BYTES // (4 * size)))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compiled import function, scratch
+from .compiled import function, scratch, width
 from .structs import Array, Conv, Weight, address, channels_last, maps
 from .threads import get_num_threads
 
@@ -86,7 +86,7 @@ class _Measures(NamedTuple):
 
 
 def _measure(form: str, conv: Conv) -> _Measures:
-    panel, rows, vector = (function(name)() for name in ("panel_width", "register_rows", "vector_width"))
+    panel, rows, vector = (width(name) for name in ("panel_width", "register_rows", "vector_width"))
     m = 1 if form == "patches" else int(form[-1])
     taps_in, taps_out = conv.patch_in[0] * conv.patch_in[1], conv.patch_out[0] * conv.patch_out[1]
     c = taps_in * sum(_rounded_up(x.channels, vector) for x in conv.x)
