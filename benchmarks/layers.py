@@ -28,7 +28,7 @@ import numpy as np
 from network import KERNELS, Layer, unet_layers
 
 import minitorch_unet as mt
-from minitorch_unet.backend import Kernels, get_num_threads, kernels_of, run_parallel
+from minitorch_unet.backend import Kernels, get_num_threads, kernels_of, memory, run_parallel
 from minitorch_unet.backend.compiled import available, status
 from minitorch_unet.backend.cpu import ALGORITHMS
 
@@ -102,21 +102,31 @@ def make_inputs(layer: Layer) -> dict[str, Any]:
     rng = np.random.default_rng(0)
 
     def maps(c: int, size: int) -> np.ndarray:
-        return rng.standard_normal((layer.n, size, size, c), dtype=np.float32).transpose(0, 3, 1, 2)
+        return normal(layer.n, size, size, c).transpose(0, 3, 1, 2)
+
+    def normal(*shape: int) -> np.ndarray:
+        """Values in memory as the engine's arrays have it: of its own heap, aligned."""
+        array = memory.empty(shape, np.float32)
+        array[...] = rng.standard_normal(shape, dtype=np.float32)
+        return array
 
     arrays: dict[str, Any] = {"gy": maps(layer.k, layer.p)}
     if layer.skip:
         cut = (layer.skip - layer.h) // 2
-        skip = np.maximum(maps(layer.c // 2, layer.skip), 0)[:, :, cut : cut + layer.h, cut : cut + layer.h]
+        whole = maps(layer.c // 2, layer.skip)
+        skip = np.maximum(whole, 0, out=whole)[:, :, cut : cut + layer.h, cut : cut + layer.h]
         arrays["x"] = (skip, maps(layer.c // 2, layer.h))
     else:
-        arrays["x"] = np.maximum(maps(layer.c, layer.h), 0)
+        arrays["x"] = maps(layer.c, layer.h)
+        np.maximum(arrays["x"], 0, out=arrays["x"])
     if layer.kind != "pool":
         r = KERNELS[layer.kind]
         # Convolutions keep a (K, C, R, S) weight, up-convolutions (C, K, R, S); R and S are outermost in memory.
         ends = (layer.k, layer.c) if layer.kind == "up" else (layer.c, layer.k)
         scale = np.float32(np.sqrt(2 / (layer.c * r * r)))
-        arrays["weight"] = (scale * rng.standard_normal((r, r, *ends), dtype=np.float32)).transpose(3, 2, 0, 1)
+        weight = normal(r, r, *ends)
+        weight *= scale
+        arrays["weight"] = weight.transpose(3, 2, 0, 1)
         arrays["bias"] = 0.1 * rng.standard_normal(layer.k, dtype=np.float32)
     return arrays
 
