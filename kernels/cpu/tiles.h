@@ -12,7 +12,9 @@
 // weights fit into the second-level cache: `by_tiles` transforms a block, multiplies it with one panel of filters after
 // another and transforms the products back, while the next thread does the next block. With many channels the weights are
 // the larger part: `by_filters` shares the transformed input of many tiles among all threads, and a thread transforms the
-// weights of its panel right before they are used, so that they never all exist at once.
+// weights of its panel right before they are used, so that they never all exist at once. The weight gradient has the same
+// two ways: `gradient_by_tiles`, each thread with its tiles and a whole sum, and `gradient_by_channels`, each with its
+// filters and channels and all tiles.
 #pragma once
 #include "parallel.h"
 #include "products.h"
@@ -85,7 +87,7 @@ static void input_tiles(const Conv& conv, int64_t first, int64_t count, int64_t 
     int64_t before = 0;  // columns of V before this source's
     for (const Maps& maps : conv.x) {
       int64_t from = most(0, c0 - before), to = least(maps.channels, c1 - before);
-      if (taps_in(conv) > 1) from = 0, to = maps.channels;
+      if (taps_in(conv) > 1) from = 0, to = maps.channels;  // c0 and c1 count taps, too: read all
       if (from < to) touch(maps, place.image, F::region(conv, place, side_by_side), conv.h, conv.w, from, to);
       before += padded(maps);
     }
@@ -118,7 +120,7 @@ static inline void touch(const Weight& w, int64_t tap, int64_t c, int64_t channe
 // column of the first). c0 and c1 are multiples of VL.
 template <class Work>
 static inline void by_origin(const Conv& conv, int64_t c0, int64_t c1, Work work) {
-  int64_t start = 0, before = 0;  // sources follow one another within a tap; with several taps there is but one source
+  int64_t start = 0, before = 0;
   for (const Maps& maps : conv.x) {
     for (int64_t tap = 0; tap < taps_in(conv); tap++, start += padded(maps)) {
       int64_t from = most(0, c0 - start), to = least(maps.channels, c1 - start);
@@ -182,9 +184,8 @@ static void by_tiles(const Conv& conv, int64_t threads, int64_t block, const flo
     input_tiles<F>(conv, first, rows, MR, 0, c, v, v_step);
     for (int64_t panel = 0; panel < panels_of(conv); panel++) {
       Panel p(conv, panel);
-      for (int xi = 0; xi < F::XI; xi++) {
+      for (int xi = 0; xi < F::XI; xi++)
         multiply_groups(v + xi * v_step, rows, MR, MR * c, u + (panel * F::XI + xi) * c * NR, c, m + xi * m_step, p.columns, false);
-      }
       output_tiles<F>(conv, first, rows, panel, m, m_step);
     }
   });
@@ -210,9 +211,8 @@ static void by_filters(const Conv& conv, int64_t threads, int64_t tiles, int64_t
       for (int64_t c0 = 0; c0 < c; c0 += channels) {
         int64_t n = least(channels, c - c0);
         weights<F>(conv, panel, c0, c0 + n, u, u_step);
-        for (int xi = 0; xi < F::XI; xi++) {
+        for (int xi = 0; xi < F::XI; xi++)
           multiply_groups(v + xi * v_step + c0 * group, rows, group, group * c, u + xi * u_step, n, m + xi * m_step, p.columns, c0 > 0);
-        }
       }
       output_tiles<F>(conv, first, rows, panel, m, m_step);
     });
