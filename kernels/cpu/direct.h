@@ -41,28 +41,35 @@ static void direct_tile(const Window& win, const float* x, const float* packed, 
     Vec bias = win.bias ? load_first(win.bias + first, n) : Vec{};
     repeat<R>([&](auto r) INLINE {
       Vec value = sum[r][v] + bias;
-      store_first(y + r * out.pixel + first, win.relu ? relu(value) : value, n);
+      if (win.relu) value = relu(value);
+      if (win.stream && n == VL)
+        stream(y + r * out.pixel + first, value);
+      else
+        store_first(y + r * out.pixel + first, value, n);
     });
   });
 }
 
+// Few weights: all filters of a pixel after one another, so that it is written at once. Many: one panel after another, so
+// that its weights stay in cache.
 static void direct(const Window& win, const float* packed, int64_t threads) {
-  int64_t panel_size = win.r * win.s * win.x.channels * NR;
+  int64_t panel_size = win.r * win.s * win.x.channels * NR, count = panels(win.y.channels);
+  bool few = count * panel_size <= 1 << 12;
   parallel_ranges(threads, win.images * win.p, LINE_PIECES, [&](int64_t first, int64_t last, int64_t, int64_t) {
-    for (int64_t panel = 0; panel < panels(win.y.channels); panel++)
-      for (int64_t line = first; line < last; line++) {
-        int64_t image = line / win.p, p = line % win.p;
-        const float* x = win.x.data + image * win.x.image + p * win.stride_h * win.x.row;
-        float* y = win.y.data + image * win.y.image + p * win.y.row;
+    auto tile = [&](int64_t line, int64_t q, int64_t panel) {
+      const float* x = win.x.data + line / win.p * win.x.image + line % win.p * win.stride_h * win.x.row + q * win.stride_w * win.x.pixel;
+      float* y = win.y.data + line / win.p * win.y.image + line % win.p * win.y.row + q * win.y.pixel;
+      with_rows(least(MR, win.q - q), [&]<int R>() {
+        if (win.y.channels - panel * NR > VL)
+          direct_tile<R, 2>(win, x, packed + panel * panel_size, y, panel * NR);
+        else
+          direct_tile<R, 1>(win, x, packed + panel * panel_size, y, panel * NR);
+      });
+    };
+    for (int64_t outer = 0; outer < (few ? 1 : count); outer++)
+      for (int64_t line = first; line < last; line++)
         for (int64_t q = 0; q < win.q; q += MR)
-          with_rows(least(MR, win.q - q), [&]<int R>() {
-            const float* under = x + q * win.stride_w * win.x.pixel;
-            if (win.y.channels - panel * NR > VL)
-              direct_tile<R, 2>(win, under, packed + panel * panel_size, y + q * win.y.pixel, panel * NR);
-            else
-              direct_tile<R, 1>(win, under, packed + panel * panel_size, y + q * win.y.pixel, panel * NR);
-          });
-      }
+          for (int64_t panel = outer; panel < (few ? count : outer + 1); panel++) tile(line, q, panel);
   });
 }
 

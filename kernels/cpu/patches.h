@@ -50,7 +50,7 @@ struct Patches {
 
   static inline void output(const Conv& conv, Place at, const Panel& panel, const float* m, int64_t) {
     float* out = pixel(conv, conv.y, at, panel.tap) + panel.first;
-    const float* mask = pixel(conv, conv.mask, at, panel.tap) + panel.first;
+    const float* mask = conv.mask.data ? pixel(conv, conv.mask, at, panel.tap) + panel.first : nullptr;
     by_vectors(panel.columns, [&](int64_t k, int n) INLINE {
       Vec bias = conv.bias ? load_first(conv.bias + panel.first + k, n) : Vec{};
       Vec x = epilogue(conv, load(m + k), bias, mask + k, n);

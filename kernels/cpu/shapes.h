@@ -43,7 +43,7 @@ struct Window {
   Maps x, y;
   int64_t images, p, q, r, s, stride_h, stride_w, dilation_h, dilation_w;
   const float* bias;
-  int64_t relu;
+  int64_t relu, stream;  // as in Conv
 };
 
 // Class scores, their labels and weights. All pixels stand in one row: labels and weights are (images, pixels).

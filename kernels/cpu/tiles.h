@@ -54,6 +54,19 @@ struct Tiles {
   Place operator[](int64_t tile) const {
     return {tile / (down * across), tile / across % down * F::OUT, tile % across * F::OUT};
   }
+  // work(i, place) for i = 0 .. count-1 and the place of tile first + i, without a division for each.
+  template <class Work>
+  INLINE void each(int64_t first, int64_t count, Work work) const {
+    if (count <= 0) return;
+    Place at = (*this)[first];
+    for (int64_t i = 0; i < count; i++) {
+      work(i, at);
+      at.left += F::OUT;
+      if (at.left < across * F::OUT) continue;
+      at.left = 0, at.top += F::OUT;
+      if (at.top == down * F::OUT) at.top = 0, at.image++;
+    }
+  }
   // Tiles first .. first+count-1 row by row of tiles: work(place of the first, how many side by side).
   template <class Work>
   void by_rows(int64_t first, int64_t count, Work work) const {
@@ -92,11 +105,13 @@ static void input_tiles(const Conv& conv, int64_t first, int64_t count, int64_t 
       before += padded(maps);
     }
   });
-  for (int64_t i = 0; i < count; i++) {
-    auto place = tiles[first + i];
-    float* row = v + i / group * group * (c1 - c0) + i % group * VL;
+  float* row = v;  // of the tile in its group
+  int64_t left = group;
+  tiles.each(first, count, [&](int64_t, auto place) INLINE {
     F::input(conv, place, c0, c1, [&](int64_t c) INLINE { return row + (c - c0) * group; }, step);
-  }
+    row += VL;
+    if (!--left) left = group, row += group * (c1 - c0 - VL);
+  });
 }
 
 // VL x VL floats turned: out[i * next + j] = in[j * row + i] for i < rows, j < columns; zeros elsewhere.
@@ -159,7 +174,7 @@ static void output_tiles(const Conv& conv, int64_t first, int64_t count, int64_t
       Region at = F::output_region(conv, place, side_by_side, p.tap);
       touch(conv.mask, place.image, at, conv.p * conv.patch_out[0], conv.q * conv.patch_out[1], p.first, p.first + p.columns);
     });
-  for (int64_t i = 0; i < count; i++) F::output(conv, tiles[first + i], p, m + i * NR, step);
+  tiles.each(first, count, [&](int64_t i, auto place) INLINE { F::output(conv, place, p, m + i * NR, step); });
 }
 
 // What a convolution does to a vector of its result, filters k .. k+n-1, before it is written; `mask` points into conv.mask.
@@ -230,9 +245,10 @@ static void gradient_tiles(const Conv& conv, int64_t panel, int64_t first, int64
     Region at = F::output_region(conv, place, side_by_side, p.tap);
     touch(conv.y, place.image, at, conv.p * conv.patch_out[0], conv.q * conv.patch_out[1], p.first, p.first + p.columns);
   });
-  for (int64_t i = 0; i < count; i++)
+  tiles.each(first, count, [&](int64_t i, auto place) INLINE {
     for (int part = 0; part < NR && part < p.columns; part += VL)
-      F::gradient(conv, tiles[first + i], p.tap, p.first + part, int(least(VL, p.columns - part)), g + i * NR + part, step);
+      F::gradient(conv, place, p.tap, p.first + part, int(least(VL, p.columns - part)), g + i * NR + part, step);
+  });
 }
 
 // gw (R, S, C, K) for one panel and channels c0 .. c1-1 from the sum over `parts` of s[xi][c - c0][NR], `step` between xi.

@@ -7,6 +7,7 @@ import numpy as np
 from .compiled import function, scratch, width
 from .structs import Array, Weight, Window, address, channels_last, maps
 from .threads import get_num_threads
+from .tiled import streamed
 
 Pair = tuple[int, int]
 
@@ -31,7 +32,7 @@ def convolve(
     c, k = x.shape[1], y.shape[1]
     bias = None if bias is None else np.ascontiguousarray(bias)
     window = describe(x, y, kernel, stride, dilation)
-    window.bias, window.relu = address(bias), relu
+    window.bias, window.relu, window.stream = address(bias), relu, streamed(y)
     threads = get_num_threads()
     panel = width("panel_width")
     packed = scratch("shared", -(-k // panel) * panel * kernel[0] * kernel[1] * c)

@@ -60,6 +60,7 @@ class Window(ctypes.Structure):
         ),
         ("bias", ctypes.c_void_p),
         ("relu", ctypes.c_int64),
+        ("stream", ctypes.c_int64),
     )
 
 

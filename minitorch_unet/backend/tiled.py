@@ -41,6 +41,11 @@ def quicker_by_tiles(n: int, out_size: Pair) -> bool:
     return 36 * n * -(-p // 4) * -(-q // 4) + WEIGHT_COST < 9 * n * p * q
 
 
+def streamed(y: Array) -> bool:
+    """Whether a result is to be written past the caches: it is large, and each of its vectors aligned."""
+    return y.nbytes >= STREAM_BYTES and all(n % 64 == 0 for n in (y.ctypes.data, y.strides[0], *y.strides[2:]))
+
+
 def describe(
     form: str, sources: tuple[Array, ...], y: Array, pad: Pair = (0, 0), patch_in: Pair = (1, 1),
     patch_out: Pair = (1, 1), stride: Pair = (1, 1), dilation: Pair = (1, 1),
@@ -114,8 +119,9 @@ def plan_convolution(form: str, conv: Conv, threads: int) -> Plan:
         return Plan("by_tiles", (block,), memory)
     times = -(-tiles // max(1, SHARED_BYTES // (4 * xi * c)))
     at_once = -(-tiles // max(1, times))
-    # Groups of nearly as many rows as a register tile may have, such that the last one is nearly full too.
-    group = min(range(-(-rows * 2 // 3), rows + 1), key=lambda g: (_rounded_up(at_once, g), -g))
+    # Groups of nearly as many rows as a register tile may have, such that the last one is nearly full too; small ones
+    # share less.
+    group = min(range(-(-rows * 2 // 3), rows + 1), key=lambda g: _rounded_up(at_once, g) * (1 + 0.3 / g))
     channels = max(vector, min(c, WEIGHT_BYTES // (4 * xi * panel) // vector * vector))
     memory = {
         "shared": _matrices(xi, _rounded_up(at_once, group) * c),
@@ -131,7 +137,7 @@ def plan_gradient(form: str, conv: Conv, threads: int) -> Plan:
     if (one_sum <= SUM_BYTES and tiles >= MANY_TILES) or 2 * one_sum <= BLOCK_BYTES:
         parts = max(1, min(PARTS, SUM_BYTES // one_sum, tiles // 32))
         groups = min(-(-threads // parts), k // panel)  # of filters; any number gives the same result
-        block = max(24, min(TILES_IN_A_SUM if xi > 1 else 192, BLOCK_BYTES // (4 * xi * (c + panel))))
+        block = max(24, min(TILES_IN_A_SUM, BLOCK_BYTES // (4 * xi * (c + panel)))) if xi > 1 else 192
         memory = {
             "shared": parts * (k // panel) * _matrices(xi, c * panel),
             "tiles": threads * _matrices(xi, block * c, block * panel),
@@ -159,8 +165,7 @@ def convolve(
     if mask is not None:
         mask = channels_last(mask)
         conv.mask = maps(mask)
-    aligned = all(n % 64 == 0 for n in (y.ctypes.data, y.strides[0], *y.strides[2:]))
-    conv.stream = aligned and y.nbytes >= STREAM_BYTES
+    conv.stream = streamed(y)
     threads = get_num_threads()
     plan_convolution(form, conv, threads).run(form, conv, threads)
     del kept, mask  # the description pointed to them until here
