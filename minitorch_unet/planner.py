@@ -63,13 +63,18 @@ class Plan:
 
     @property
     def peak(self) -> Moment:
-        """The moment at which most is in memory."""
-        return max(self.moments, key=lambda m: m.resident)
+        """The moment at which arrays take most; the memory they had stays with the process afterwards."""
+        return max(self.moments, key=lambda m: m.live)
+
+    @property
+    def resident(self) -> int:
+        """The most that what comes and goes in a step takes, idle memory included."""
+        return max(m.resident for m in self.moments)
 
     @property
     def total(self) -> int:
         """Peak of a training step beyond what the process holds after its imports."""
-        return self.parameters + self.state + self.scratch + self.peak.resident + OVERHEAD
+        return self.parameters + self.state + self.scratch + self.resident + OVERHEAD
 
 
 class Recorder:
@@ -237,7 +242,7 @@ def format_plan(plan: Plan) -> str:
         ("gradients", at.gradients),
         ("temporaries", at.temporaries),
         ("scratch of the kernels", plan.scratch),
-        ("idle, kept for the next arrays", at.idle),
+        ("idle, kept for the next arrays", plan.resident - at.live - at.other),
         ("loss, small arrays, interpreter", at.other + OVERHEAD),
         (f"training step, at its fullest ({at.phase}, {at.stage})", plan.total),
         ("prediction alone", plan.prediction),
