@@ -7,10 +7,10 @@ initial weights, the tiles, their order and their augmentation are the same in e
 "curve" in the result file, which may be one of run.py's (not while that is running); called again, it keeps the runs
 that are there. report.py draws them; the table is printed at the end.
 
-The yardstick is what another seed would change. A form is "within the spread of seeds" if the mean over the seeds of
-its final losses differs from the first form's by less than the standard deviation of the first form's over the seeds.
-At one seed, two runs part however small their first difference was: `--forms direct,im2col,winograd4` shows what
-another order of the very same sums does.
+The yardstick is what another seed would change. A form is "within the spread of seeds" if its final loss differs from
+the first form's, at every seed, by less than the standard deviation of the first form's final losses over the seeds; of
+the means over the seeds it is said, too. At one seed, two runs part however small their first difference was:
+`--forms direct,im2col,winograd4` shows what another order of the very same sums does.
 """
 
 from __future__ import annotations

@@ -295,5 +295,6 @@ def judged(first: str, form: str, found: dict[str, dict[int, list[float]]]) -> s
     error = statistics.stdev(differences) / len(differences) ** 0.5
     text += f", in the mean by {statistics.fmean(differences):+.4f} ± {error:.4f} (standard error), "
     text += f"and {first}'s over {len(pairs)} seeds by a standard deviation of {spread:.4f}: "
+    text += f"**{'within' if largest < spread else 'outside'} the spread of seeds**, judged seed by seed"
     mean = abs(statistics.fmean(differences))
-    return f"{text}the forms' means are **{'within' if mean < spread else 'outside'} the spread of seeds**."
+    return f"{text}; the means over the seeds are {'within' if mean < spread else 'outside'} it."
