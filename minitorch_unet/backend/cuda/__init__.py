@@ -1,0 +1,1 @@
+"""What runs, compiles and inspects the CUDA kernels of `kernels/cuda`."""
