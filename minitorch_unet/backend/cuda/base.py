@@ -43,7 +43,7 @@ class CudaBase(Kernels):
 
 
 def type_name(*arrays: Array | None) -> str | None:
-    """The C type of all arrays (those that are None do not count): "float", "half", "bf16"; None if another or mixed."""
+    """The C type of all arrays (None counts for nothing): "float", "half", "bf16"; None if another or mixed."""
     names = {array.dtype.name for array in arrays if array is not None}
     name = TYPE_NAMES.get(names.pop()) if len(names) == 1 else None
     return name if name != "double" else None
