@@ -1,1 +1,5 @@
-"""What runs, compiles and inspects the CUDA kernels of `kernels/cuda`."""
+"""CUDA: the kernels of `kernels/cuda/` behind the routines' usual names."""
+
+from .kernels import CudaKernels
+
+__all__ = ["CudaKernels"]

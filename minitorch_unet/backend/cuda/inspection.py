@@ -23,19 +23,15 @@ from pathlib import Path
 
 from ...kernels import source_folder
 from . import nvrtc
+from .sources import COMMENT, KERNEL, options, program
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
-OPTIONS = ("--std=c++17", "-ftz=true")
+CUPY_OPTIONS = ("--device-as-default-execution-space", "-ftz=true")  # which CuPy adds to the launcher's
 # What a table shows of the instructions: tensor cores, loads that feed them, local memory (which nobody wants).
 SHOWN = ("HMMA", "HGMMA", "LDGSTS", "LDSM", "UTMALDG", "FFMA", "LDL", "STL")
 FORBIDDEN = ("LDL", "STL")
 
 DIRECTIVE = re.compile(r"^[ \t]*//@[ \t]*(.*)$", re.MULTILINE)
-# A kernel's first line; __launch_bounds__ may hold one level of brackets.
-KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+(?:void\s+)?(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(?:void\s+)?(\w+)\s*\('
-)
-COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 FUNCTION = re.compile(r"Compiling entry function '(\w+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers(?:.*?, (\d+) bytes smem)?")
@@ -98,7 +94,7 @@ def read_source(path: Path) -> Source:
     variants: tuple[tuple[str, ...], ...] = ((),)
     architectures = ARCHITECTURES
     budgets: dict[str, Budget | None] = {}
-    kernels = {found.start(): found.group(1) for found in KERNEL.finditer(_without_comments(text))}
+    kernels = {found.start(): found["name"] for found in KERNEL.finditer(_without_comments(text))}
     for found in DIRECTIVE.finditer(text):
         word, _, value = (part.strip() for part in found.group(1).partition(":"))
         place = f"{path}:{text.count(chr(10), 0, found.start()) + 1}"
@@ -140,19 +136,11 @@ def _budget(text: str, place: str) -> Budget:
 @functools.cache
 def compile_file(path: Path, defines: tuple[str, ...] = (), architecture: str = "sm_90") -> Compiled:
     """Compile a file as the launcher does on a GPU of this architecture; raises `nvrtc.CompileError`."""
-    folders = dict.fromkeys((path.parent, source_folder() / "cuda"))
-    options = [*OPTIONS, f"-arch={architecture}", *(f"-I{folder}" for folder in folders), "--ptxas-options=-v"]
-    cubin, log = nvrtc.compile_cubin(with_macros(path, defines), str(path), options)
+    words = (define.partition("=") for define in defines)
+    text = program(path, {name: value or "1" for name, _, value in words})
+    flags = [*options(), f"-I{path.parent}", *CUPY_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
+    cubin, log = nvrtc.compile_cubin(text, str(path), flags)
     return read_log(log, nvrtc.instructions(cubin))
-
-
-def with_macros(path: Path, defines: Iterable[str]) -> str:
-    """The text of a source with macros ("T=float") defined in front of it.
-
-    The compiler's own -D would come before NVRTC's built-in header, which has names like T in its templates.
-    """
-    macros = "".join(f"#define {define.replace('=', ' ', 1)}\n" for define in defines)
-    return f'{macros}#line 1 "{path}"\n{path.read_text(encoding="utf-8")}'
 
 
 def read_log(log: str, listed: dict[str, Counter[str]]) -> Compiled:
