@@ -4,7 +4,6 @@ Symbols: N batch, C input channels, K filters, H W input rows columns, P Q outpu
 """
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
