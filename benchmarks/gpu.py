@@ -7,9 +7,9 @@
 Needs CuPy; uses PyTorch (the rival, and its matrix products as ceilings), pytest and compute-sanitizer where they are,
 and says what was left out where they are not. `python benchmarks/gpu_report.py gpu.json` makes tables and pictures.
 
-A stage is a list of small items that a process of its own works off. An item that fails, hangs or kills the process (after
-an illegal address nothing works any more) costs that item alone: the next process goes on behind it. The file is
-written after every item, in the form {"stages": {stage: {"items": {item: row}, "seconds", "ended"}}}.
+A stage is a list of small items that a process of its own works off. An item that fails, hangs or kills the process
+(after an illegal address nothing works any more) costs that item alone: the next process goes on behind it. The file
+is written after every item, in the form {"stages": {stage: {"items": {item: row}, "seconds", "ended"}}}.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STAGES = {
     "primitives": Stage("gpu_stages.primitives", 45, 30, "each wrapper of PTX instructions against NumPy"),
     "network": Stage("gpu_stages.whole_network", 75, 40, "forward pass and training step: times, memory, agreement"),
     "layers": Stage("gpu_stages.ladder", 110, 25, "every layer, pass and rung: times, shares of the ceilings, errors"),
-    "torch": Stage("gpu_stages.rival", 45, 30, "PyTorch's forward pass and training step, eager, with and without graph"),
+    "torch": Stage("gpu_stages.rival", 45, 30, "PyTorch's forward pass and training step, eager; its layers"),
     "tests": Stage("gpu_stages.test_suite", 90, 90, "the project's CUDA tests on this device"),
     "sanitizer": Stage("gpu_stages.sanitizer", 75, 50, "compute-sanitizer's memcheck and racecheck on small shapes"),
     "compiled": Stage("gpu_stages.rival_compiled", 150, 90, "the same by torch.compile, with what time is left"),
@@ -139,12 +139,12 @@ def run_process(stage: Stage, settings: dict[str, Any], first: int, deadline: fl
     with tempfile.TemporaryDirectory() as folder:
         said, errors = Path(folder) / "said", Path(folder) / "errors"
         said.touch()
-        command = [sys.executable, str(HERE / "gpu_child.py"), stage.module, str(said), str(first), json.dumps(settings)]
+        child = (str(HERE / "gpu_child.py"), stage.module, str(said), str(first), json.dumps(settings))
         paths = [str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
         with errors.open("wb") as file, said.open() as lines:
             process = subprocess.Popen(
-                command, stdout=file, stderr=file, cwd=ROOT, env=environment, start_new_session=True
+                [sys.executable, *child], stdout=file, stderr=file, cwd=ROOT, env=environment, start_new_session=True
             )
             reason = None
             while reason is None:

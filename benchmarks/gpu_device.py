@@ -1,4 +1,4 @@
-"""What the stages of gpu.py share: the device and its array library, timing by its events, inputs larger than its cache."""
+"""What the stages of gpu.py share: the device and its array library, timing by its events, sets of inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Device:
         self.runs = 3 if self.quick else 20
 
     def copies(self, nbytes: int) -> int:
-        """How many sets of inputs of this size to take in turn, so that none is still in the cache when its turn comes."""
+        """How many sets of inputs of this size to take in turn: none is still in the cache when its turn comes."""
         if self.simulated:
             return 1
         return max(2, min(64, -(-3 * self.cache // max(nbytes, 1))))
@@ -69,6 +69,22 @@ class Device:
         low, _, high = statistics.quantiles(times[2:], n=4)
         return {"seconds": statistics.median(times[2:]), "spread": high - low, "timed": how}
 
+    def called_seconds(self, work: Call, block: int) -> float | None:
+        """Median seconds of one call, by events around `block` of them: the host may run ahead of the device."""
+        work()
+        if self.simulated:
+            return None
+        times = []
+        for _ in range(3 if self.quick else 12):
+            begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
+            begin.record()
+            for _ in range(block):
+                work()
+            end.record()
+            end.synchronize()
+            times.append(1e-3 * self.xp.cuda.get_elapsed_time(begin, end) / block)
+        return statistics.median(times)
+
     def captured(self, stream: Any, calls: Sequence[Call]) -> Call:
         """A function that starts the calls as one graph."""
         stream.begin_capture()
@@ -82,6 +98,11 @@ class Device:
     def random(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
         """Standard normal values on the device."""
         return self.xp.asarray(rng.standard_normal(shape, dtype=np.float32)).astype(dtype)
+
+
+def network_of(settings: dict[str, Any]) -> tuple[int, int, int]:
+    """(pixels, base, depth) of the network that is timed: the paper's, or a tiny one."""
+    return (20, 8, 1) if settings["tiny"] else (572, 64, 4)
 
 
 def relative_error(found: Array, exact: Array) -> float:

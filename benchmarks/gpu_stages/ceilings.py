@@ -1,8 +1,8 @@
 """The ceilings of this device as measured here: what shares are shares of, rather than what a data sheet promises.
 
 Streaming: bytes read and written per second. Multiply-adds: a kernel that does nothing else, and the library's float32
-product. Matrix units: the library's product of large matrices in TF32, bfloat16 and float16, on random values (zeros run
-faster). Rates in FLOP/s, a multiplication and an addition being two.
+product. Matrix units: the library's product of large matrices in TF32, bfloat16 and float16, on random values (zeros
+run faster). Rates in FLOP/s, a multiplication and an addition being two.
 """
 
 from __future__ import annotations

@@ -6,12 +6,14 @@ and "bfloat16" (autocast, as ours keeps float32 weights too). "graph" is the sam
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from gpu_child import Failed, Item, Skipped
+from gpu_device import network_of
 
 PRECISIONS = ("tf32", "bfloat16", "float32")
 BATCHES = (1, 8)
@@ -50,17 +52,14 @@ def precision_set(torch: Any, precision: str) -> Iterator[Any]:
     yield lambda: torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
 
 
-def sizes(settings: dict[str, Any]) -> tuple[int, int]:
-    """(pixels, base) of the network."""
-    return (188, 8) if settings["tiny"] else (572, 64)
-
-
 def network(settings: dict[str, Any], precision: str, batch: int, compiled: bool) -> dict[str, Any]:
     """Seconds of forward pass and step, each called and replayed; peaks of memory, in MiB, in a step."""
     torch = usable(settings)
     from rival_torch import Network
 
-    size, base = sizes(settings)
+    gc.collect()  # what an earlier network left
+    torch.cuda.empty_cache()
+    size, base = (188, 8) if settings["tiny"] else network_of(settings)[:2]
     torch.manual_seed(0)
     model = Network(base).to("cuda", memory_format=torch.channels_last)
     call = torch.compile(model) if compiled else model
@@ -95,8 +94,6 @@ def network(settings: dict[str, Any], precision: str, batch: int, compiled: bool
                 row[f"{name}_graph_s"] = seconds(torch, graphed(torch, work), runs)
             except Exception as error:
                 row[f"{name}_graph_failed"] = f"{type(error).__name__}: {error}"[:300]
-    del model, call, optimizer, image, label
-    torch.cuda.empty_cache()
     return row
 
 
@@ -136,7 +133,7 @@ def per_layer(settings: dict[str, Any], precision: str) -> dict[str, Any]:
     import rival_torch
     from network import unet_layers
 
-    size, base = sizes(settings)
+    size, base = (188, 8) if settings["tiny"] else network_of(settings)[:2]
     found = {}
     with precision_set(torch, precision) as reduced, torch.device("cuda"):
         # The backward of a convolution takes its arrays as they are: autocast would not reach it.
