@@ -531,6 +531,14 @@ class Kernels:
         square += (1 - beta2) * g * g
         p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
 
+    def unscale(self, gradients: Iterable[Array], factor: float) -> bool:
+        """Multiply all gradients by the factor in place; whether all of them are then finite (one read by the host)."""
+        finite = []
+        for g in gradients:
+            g *= factor
+            finite.append(self.xp.isfinite(g).all())
+        return bool(self.xp.stack(finite).all())
+
     def rmsprop_update(
         self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
         alpha: float, eps: float, weight_decay: float, momentum: float,
