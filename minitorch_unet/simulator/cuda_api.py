@@ -26,6 +26,10 @@ class CUDADriverError(RuntimeError):
     """An error of the CUDA driver."""
 
 
+class CompileException(Exception):
+    """A source that does not compile."""
+
+
 class Device:
     """The device number 0."""
 
@@ -107,7 +111,9 @@ class Stream:
     null: Stream
     _numbers = itertools.count(1000)
 
-    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None) -> None:
+    def __init__(
+        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: Any = None
+    ) -> None:
         self.ptr = 0 if null else 1 if ptds else next(self._numbers)
         self.device_id = -1 if null else 0
         self.is_non_blocking = non_blocking
@@ -224,9 +230,17 @@ vars(runtime).update(
     streamCaptureModeGlobal=0, streamCaptureModeThreadLocal=1, streamCaptureModeRelaxed=2,
 )  # fmt: skip
 
+driver = types.ModuleType("cupy.cuda.driver")
+vars(driver).update(CUDADriverError=CUDADriverError)
+compiler = types.ModuleType("cupy.cuda.compiler")
+vars(compiler).update(CompileException=CompileException)
+memory_module = types.ModuleType("cupy.cuda.memory")
+vars(memory_module).update(OutOfMemoryError=memory.OutOfMemoryError)
+
 module = types.ModuleType("cupy.cuda")
 vars(module).update(
     Device=Device, Event=Event, Graph=Graph, MemoryPool=memory.MemoryPool, MemoryPointer=memory.MemoryPointer,
     Stream=Stream, get_current_stream=get_current_stream, get_elapsed_time=get_elapsed_time, is_available=is_available,
-    runtime=runtime, set_allocator=memory.set_allocator, using_allocator=memory.using_allocator,
+    runtime=runtime, driver=driver, compiler=compiler, memory=memory_module, set_allocator=memory.set_allocator,
+    using_allocator=memory.using_allocator,
 )  # fmt: skip

@@ -114,7 +114,7 @@ class ndarray:
     @property
     def T(self) -> ndarray:
         """Axes in reverse order."""
-        return self.transpose()
+        return run("transpose", lambda a: a.T, self)
 
     # ------------------------------------------------------ refused conversions
 
@@ -238,7 +238,7 @@ def _index(index: Any) -> Any:
 
 
 def host(value: Any, name: str, given: list[ndarray]) -> Any:
-    """`value` with device arrays replaced by their memory, which are also put into `given`; NumPy arrays are refused."""
+    """`value` with device arrays replaced by their memory, and they put into `given`; NumPy arrays are refused."""
     if isinstance(value, ndarray):
         given.append(value)
         return value._host

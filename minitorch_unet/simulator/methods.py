@@ -73,7 +73,9 @@ def _copy(self: ndarray, order: Any = "C") -> ndarray:
     return run("copy", lambda a: a.copy(order), self, keep_order=order != "C")
 
 
-def _astype(self: ndarray, dtype: Any, order: Any = "K", casting: Any = None, subok: Any = None, copy: Any = True) -> Any:
+def _astype(
+    self: ndarray, dtype: Any, order: Any = "K", casting: Any = None, subok: Any = None, copy: Any = True
+) -> ndarray:  # fmt: skip
     if casting is not None or subok is not None:
         raise TypeError("astype: casting and subok are not supported yet")
     return run("astype", lambda a: a.astype(dtype, order=order, copy=copy), self, keep_order=order not in ("C", None))
@@ -104,8 +106,8 @@ for _name, _function in COMPARISONS.items():
     setattr(ndarray, f"__{_name}__", _binary(_function)[0])
 for _name, _function in SIGNS.items():
     setattr(ndarray, f"__{_name}__", _unary(_function))
-for _name, _method in {
+for _name, _body in {
     "__matmul__": _matmul, "reshape": _reshape, "transpose": _transpose, "copy": _copy, "astype": _astype,
     "view": _view, "fill": _fill, "nonzero": _nonzero,
 }.items():  # fmt: skip
-    setattr(ndarray, _name, _method)
+    setattr(ndarray, _name, _body)

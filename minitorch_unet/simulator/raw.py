@@ -70,6 +70,7 @@ class RawKernel:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Any = None
     ) -> None:
+        """Launch `grid` blocks of `block` threads."""
         if stream is not None and stream != get_current_stream():
             raise TypeError("stand-in: launch on a stream by `with stream:`")
         self._check(grid, block, shared_mem)

@@ -163,7 +163,8 @@ def ones_like(a: ndarray, dtype: Any = None, order: str = "K") -> ndarray:
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> ndarray:
     """Evenly spaced numbers."""
-    values = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype)
+    first, last = (0, start) if stop is None else (start, stop)
+    values: np.ndarray = np.arange(first, last, step, dtype=dtype)
     made = ndarray(values.shape, values.dtype)
     return run("arange", lambda a: np.copyto(a, values), made, writes=made)
 

@@ -117,7 +117,7 @@ def bound(function: str, parameters: str, args: tuple[Any, ...], kwargs: dict[st
     found = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names:
-            raise TypeError(f"{function}: stand-in: CuPy's function has no parameter {name!r}, or the project no use for it")
+            raise TypeError(f"{function}: stand-in: no parameter {name!r}; see tables.py for those that exist")
         if name in found:
             raise TypeError(f"{function}: {name} is given twice")
         found[name] = value
