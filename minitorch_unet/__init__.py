@@ -1,6 +1,6 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
-from . import functional, nn, optim
+from . import amp, functional, nn, optim
 from .backend import (
     autocast,
     get_float32_matmul_precision,
@@ -19,6 +19,7 @@ __all__ = [
     "Tensor",
     "UNet",
     "UNetSizes",
+    "amp",
     "autocast",
     "detect_anomaly",
     "enable_grad",

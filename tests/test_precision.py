@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minitorch_unet import Tensor, UNet, autocast, optim, set_float32_matmul_precision
+from minitorch_unet import Tensor, UNet, amp, autocast, optim, set_float32_matmul_precision
 from minitorch_unet import functional as F
 from minitorch_unet.backend import Kernels, autocast_dtype, kernels_of, named_dtype
 
@@ -128,3 +128,56 @@ def test_wrong_settings_are_named() -> None:
     x = Tensor(np.zeros((1, 1, 3, 3), np.float16))
     with pytest.raises(TypeError, match="must be equal"):
         F.conv2d(x, Tensor(np.zeros((1, 1, 3, 3), np.float64)))
+
+
+def gradients_of_ones(scale: float, scaler: amp.GradScaler) -> tuple[Tensor, optim.SGD]:
+    p = Tensor(np.ones(3, np.float32), requires_grad=True)
+    scaler.scale((p * Tensor(np.full(3, scale, np.float32))).sum()).backward()
+    return p, optim.SGD([p], lr=0.5)
+
+
+def test_grad_scaler_steps_as_without_it() -> None:
+    scaler = amp.GradScaler(init_scale=1024, growth_interval=2)
+    p, optimizer = gradients_of_ones(0.5, scaler)
+    assert p.grad is not None and p.grad.data[0] == 512
+    assert scaler.step(optimizer)
+    scaler.update()
+    np.testing.assert_array_equal(p.data, np.full(3, 0.75, np.float32))
+    assert scaler.get_scale() == 1024
+    _, optimizer = gradients_of_ones(0.5, scaler)
+    scaler.unscale_(optimizer)
+    with pytest.raises(ValueError, match="already"):
+        scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2048  # two good steps
+
+
+def test_grad_scaler_leaves_out_a_step_that_overflows() -> None:
+    scaler = amp.GradScaler(init_scale=1024)
+    p, optimizer = gradients_of_ones(np.inf, scaler)
+    assert not scaler.step(optimizer)
+    scaler.update()
+    np.testing.assert_array_equal(p.data, np.ones(3, np.float32))
+    again = amp.GradScaler()
+    again.load_state_dict(scaler.state_dict())
+    assert again.get_scale() == 512
+    with pytest.raises(ValueError, match="init_scale is 0"):
+        amp.GradScaler(init_scale=0)
+    with pytest.raises(ValueError, match="growth_factor is 1"):
+        amp.GradScaler(growth_factor=1)
+
+
+def test_float16_loses_small_gradients_without_scaling() -> None:
+    """The case that loss scaling exists for: a gradient of 1e-8 is nothing in float16, and survives scaled."""
+    x = Tensor(np.full((1, 1, 1, 1), 1.0, np.float32))
+    found = {}
+    for scale in (1.0, 65536.0):
+        w = Tensor(np.full((1, 1, 1, 1), 1.0, np.float32), requires_grad=True)
+        with autocast("float16"):
+            y = F.conv2d(F.conv2d(x, w), Tensor(np.full((1, 1, 1, 1), 1e-4, np.float32)))
+        (y.to(np.float32).sum() * (1e-4 * scale)).backward()
+        assert w.grad is not None
+        found[scale] = w.grad.item() / scale
+    assert found[1.0] == 0
+    assert found[65536.0] == pytest.approx(1e-8, rel=2e-3)

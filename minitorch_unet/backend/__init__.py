@@ -7,10 +7,13 @@ from .devices import (
     check_device,
     cuda_unavailable_reason,
     device_of,
+    is_array,
     kernels_for,
     kernels_of,
+    simulator_unavailable_reason,
     to_device,
     to_numpy,
+    use_device,
 )
 from .dry import dry_run, dry_running
 from .precision import (
@@ -41,6 +44,7 @@ __all__ = [
     "dry_running",
     "get_float32_matmul_precision",
     "get_num_threads",
+    "is_array",
     "is_floating",
     "is_short",
     "kernels_for",
@@ -50,7 +54,9 @@ __all__ = [
     "run_parallel",
     "set_float32_matmul_precision",
     "set_num_threads",
+    "simulator_unavailable_reason",
     "to_device",
     "to_numpy",
+    "use_device",
     "wide",
 ]

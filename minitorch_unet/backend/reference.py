@@ -39,6 +39,16 @@ class Kernels:
         make = self.xp.zeros if zero else self._empty
         return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
+    def erf(self, x: Array) -> Array:
+        """The error function of each element, by SciPy or CuPy's copy of it."""
+        if self.xp is np:
+            from scipy import special
+        elif self.xp.__name__ == "cupy":
+            from cupyx.scipy import special
+        else:
+            special = self.xp.cupyx.scipy.special
+        return special.erf(x)
+
     def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Independent pieces of work: on threads for NumPy; one after another on a GPU, which is parallel inside."""
         if self.xp is np:
@@ -530,6 +540,14 @@ class Kernels:
         square *= beta2
         square += (1 - beta2) * g * g
         p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
+
+    def unscale(self, gradients: Iterable[Array], factor: float) -> bool:
+        """Multiply all gradients by the factor in place; whether all of them are then finite (one read by the host)."""
+        finite = []
+        for g in gradients:
+            g *= factor
+            finite.append(self.xp.isfinite(g).all())
+        return bool(self.xp.stack(finite).all())
 
     def rmsprop_update(
         self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
