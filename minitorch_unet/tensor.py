@@ -320,7 +320,7 @@ class Tensor:
         return out
 
     def to(self, target: Any) -> Tensor:
-        """On another device ("cuda:1", "simulate" ...), or in another floating-point type; itself if nothing changes."""
+        """On another device ("cuda:1", "simulate"), or in another floating-point type; itself if nothing changes."""
         if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "simulate", "auto"):
             moved = to_device(self.data, target)
             if moved is self.data:
