@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_of, kernels_for, to_device, to_numpy
+from .backend import Array, device_of, is_array, kernels_for, to_device, to_numpy
 from .ops import OPS, Context, Op, Part, Recipe, array_ops
 
 
@@ -245,7 +245,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if not hasattr(data, "__cuda_array_interface__") and not isinstance(data, np.ndarray):
+        if not is_array(data):
             given = np.asarray(data)
             kept = isinstance(data, np.generic) or given.dtype != np.float64
             data = given if kept else given.astype(np.float32)
@@ -320,8 +320,8 @@ class Tensor:
         return out
 
     def to(self, target: Any) -> Tensor:
-        """On another device ("cpu", "cuda", "cuda:1"), or in another floating-point type; itself if nothing changes."""
-        if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+        """On another device ("cpu", "cuda", "cuda:1", "simulate"), or in another floating-point type; itself if nothing changes."""
+        if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "simulate", "auto"):
             moved = to_device(self.data, target)
             if moved is self.data:
                 return self

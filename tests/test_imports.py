@@ -18,6 +18,7 @@ RANKS = {
     "files": 1,
     "checkpoint": 2,
     "config": 2,
+    "simulator": 1,
     "backend": 2,
     "ops": 3,
     "tensor": 4,

@@ -7,10 +7,13 @@ from .devices import (
     check_device,
     cuda_unavailable_reason,
     device_of,
+    is_array,
     kernels_for,
     kernels_of,
+    simulator_unavailable_reason,
     to_device,
     to_numpy,
+    use_device,
 )
 from .dry import dry_run, dry_running
 from .reference import Kernels
@@ -28,11 +31,14 @@ __all__ = [
     "dry_run",
     "dry_running",
     "get_num_threads",
+    "is_array",
     "kernels_for",
     "kernels_of",
     "memory",
     "run_parallel",
     "set_num_threads",
+    "simulator_unavailable_reason",
     "to_device",
     "to_numpy",
+    "use_device",
 ]

@@ -38,6 +38,16 @@ class Kernels:
         make = self.xp.zeros if zero else self._empty
         return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
+    def erf(self, x: Array) -> Array:
+        """The error function of each element, by SciPy or CuPy's copy of it."""
+        if self.xp is np:
+            from scipy import special
+        elif self.xp.__name__ == "cupy":
+            from cupyx.scipy import special
+        else:
+            special = self.xp.cupyx.scipy.special
+        return special.erf(x)
+
     def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Independent pieces of work: on threads for NumPy; one after another on a GPU, which is parallel inside."""
         if self.xp is np:
