@@ -28,6 +28,7 @@ RANKS = {
     "metrics": 7,
     "data": 7,
     "optim": 7,
+    "amp": 7.5,
     "unet": 7,
     "planner": 8,
     "plots": 8,
