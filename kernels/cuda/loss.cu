@@ -6,11 +6,10 @@
 //
 // Neither loses digits where p_label is nearly 1: there e_label is 1 and `others` tiny. w is the class weight of the label
 // times the pixel's weight, 0 for labels to be ignored and for illegal ones; where it is 0 the scores do not matter, be they
-// infinite.
-//@ variants: T=float; T=half; T=bf16
+// infinite. Scores are float32: 16-bit ones are widened before.
 #include "streaming.cuh"
 
-constexpr int WIDE = 16 / sizeof(T);
+constexpr int WIDE = 4;  // floats in 16 bytes
 
 // What went wrong in any launch so far, for the host to look at when it next waits for the device anyway.
 enum Fault { ILLEGAL, SMALLEST, LARGEST, CLASSES, WITHOUT_WEIGHT };
@@ -23,30 +22,30 @@ DEVICE void report_illegal(long long* faults, long long label, int classes) {
 }
 
 struct Scores {
-  const T* data;
+  const float* data;
   long long channel;  // from one class to the next, in elements
   int classes;
 };
 
 // The energy of one pixel, and its gradient times `factor`. COUNT: the number of classes, or 0 where it is only known now.
 template <int COUNT>
-DEVICE float energy_of_pixel(const Scores& scores, int label, float weight, float factor, T* gradient) {
+DEVICE float energy_of_pixel(const Scores& scores, int label, float weight, float factor, float* gradient) {
   const int classes = COUNT ? COUNT : scores.classes;
-  float top = to_float(scores.data[0]), own = to_float(scores.data[label * scores.channel]);
+  float top = scores.data[0], own = scores.data[label * scores.channel];
 #pragma unroll
   for (int c = 1; c < classes; c++) {
-    float score = to_float(scores.data[c * scores.channel]);
+    float score = scores.data[c * scores.channel];
     top = score > top ? score : top;  // a NaN that is passed over here comes back through its exponential
   }
   float mine = expf(own - top), others = 0;
 #pragma unroll
-  for (int c = 0; c < classes; c++) others += c == label ? 0 : expf(to_float(scores.data[c * scores.channel]) - top);
+  for (int c = 0; c < classes; c++) others += c == label ? 0 : expf(scores.data[c * scores.channel] - top);
   if (gradient) {
     float share = weight * factor / (others + mine);
 #pragma unroll
     for (int c = 0; c < classes; c++) {
-      float e = c == label ? -others : expf(to_float(scores.data[c * scores.channel]) - top);
-      gradient[c] = from_float<T>(weight != 0 ? e * share : 0);
+      float e = c == label ? -others : expf(scores.data[c * scores.channel] - top);
+      gradient[c] = weight != 0 ? e * share : 0;
     }
   }
   return weight != 0 ? weight * (log1pf(others + (mine - 1)) + (top - own)) : 0;
@@ -57,9 +56,9 @@ DEVICE float energy_of_pixel(const Scores& scores, int label, float weight, floa
 // given. Labels are bytes or whole numbers of 64 bits, whichever pointer is not null.
 //@ budget: registers 64, shared 2048
 extern "C" __global__ void __launch_bounds__(THREADS) softmax_cross_entropy(
-    const T* scores, long long image, long long channel, long long pixel, const unsigned char* byte_labels,
+    const float* scores, long long image, long long channel, long long pixel, const unsigned char* byte_labels,
     const long long* labels, const float* weight, const float* pixel_weight, int classes, int pixels, int count,
-    long long ignored, float scale, const double* device_scale, T* gradient, double* parts, long long* faults) {
+    long long ignored, float scale, const double* device_scale, float* gradient, double* parts, long long* faults) {
   __shared__ double room[THREADS];
   float factor = device_scale ? (float)(scale * *device_scale) : scale;
   double energy[1] = {}, total[1] = {}, illegal[1] = {};
@@ -77,7 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax_cross_entropy(
     }
     unsigned of_image = at / (unsigned)pixels;
     Scores own{scores + of_image * image + (at - of_image * (unsigned)pixels) * pixel, channel, classes};
-    T* to = gradient ? gradient + (long long)at * classes : nullptr;
+    float* to = gradient ? gradient + (long long)at * classes : nullptr;
     if (classes == 2)
       energy[0] += energy_of_pixel<2>(own, (int)label, w, factor, to);
     else
@@ -115,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) finish_cross_entropy(
 // the WIDE values that fill 16 bytes.
 //@ budget: registers 40, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) scale_gradient(
-    const T* gradient, T* out, long long size, const double* share, const float* gy) {
+    const float* gradient, float* out, long long size, const double* share, const float* gy) {
   float factor = (float)(*share * *gy);
   long long first = (blockIdx.x * (long long)THREADS + threadIdx.x) * WIDE;
   if (first + WIDE <= size) {
@@ -125,6 +124,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) scale_gradient(
     for (int i = 0; i < WIDE; i++) v[i] *= factor;
     store<WIDE>(out + first, v);
   } else {
-    for (long long i = first; i < size; i++) out[i] = from_float<T>(to_float(gradient[i]) * factor);
+    for (long long i = first; i < size; i++) out[i] = gradient[i] * factor;
   }
 }

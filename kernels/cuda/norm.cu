@@ -75,16 +75,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) finish_moments(
 }
 
 template <int V>
-DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const T* centre, const T* scale, const T* shift, int relu,
-                   int lane_bits, int pixels_per_block, int pixels, int columns, int channels) {
+DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const float* centre, const float* scale,
+                   const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns, int channels) {
   Share share = share_of_thread<V>(lane_bits, pixels_per_block, pixels, columns, channels);
   if (share.channel >= channels) return;
   float c[V], a[V], b[V];
 #pragma unroll
   for (int i = 0; i < V; i++) {
-    c[i] = to_float(centre[share.channel + i]);
-    a[i] = to_float(scale[share.channel + i]);
-    b[i] = to_float(shift[share.channel + i]);
+    c[i] = centre[share.channel + i];
+    a[i] = scale[share.channel + i];
+    b[i] = shift[share.channel + i];
   }
   for (unsigned pixel = share.first; pixel < share.last; pixel += share.step) {
     float v[V];
@@ -101,7 +101,7 @@ DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const T* cent
 //@ budget: registers 64, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) scale_shift(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, long long y_image, long long y_row, int y_pixel,
-    const T* centre, const T* scale, const T* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns,
+    const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns,
     int channels, int wide) {
   Strides x_map{x_image, x_row, x_pixel}, y_map{y_image, y_row, y_pixel};
   if (wide)

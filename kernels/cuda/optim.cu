@@ -8,7 +8,7 @@
 
 constexpr int TENSORS = 80;
 
-// p, its gradient g, and what the optimiser keeps of it (null where it keeps less). Elements `begins[i]` chunks on.
+// Parameters p, their gradients g, and what the optimiser keeps of them (null where it keeps less).
 struct Tensors {
   float* p[TENSORS];
   const float* g[TENSORS];
@@ -162,23 +162,27 @@ extern "C" __global__ void count_step(double* clock, double beta1, double beta2,
   now->correction2 = 1 - pow(beta2, now->steps);
 }
 
-// *found = 1 where a gradient holds a value that is not finite.
+// found = 1 where a gradient, here in the place of p, holds a value that is not finite; with `factor` all are multiplied by it
+// first.
 //@ budget: registers 40, shared 0
-extern "C" __global__ void __launch_bounds__(THREADS) find_non_finite(
-    const __grid_constant__ Tensors tensors, int chunk, int* found) {
+extern "C" __global__ void __launch_bounds__(THREADS) check_gradients(
+    const __grid_constant__ Tensors tensors, int chunk, const float* factor, int* found) {
   Piece piece = piece_of_block(tensors, chunk);
-  const float* g = tensors.g[piece.tensor];
+  float* g = tensors.p[piece.tensor];
   int bad = 0;
-  for (long long i = piece.begin + threadIdx.x; i < piece.end; i += THREADS)
-    bad |= (__float_as_int(g[i]) & 0x7f800000) == 0x7f800000;  // all bits of the exponent: infinite or NaN
+  for (long long i = piece.begin + threadIdx.x; i < piece.end; i += THREADS) {
+    float value = g[i];
+    if (factor) g[i] = value = times(value, *factor);
+    bad |= (__float_as_int(value) & 0x7f800000) == 0x7f800000;  // all bits of the exponent: infinite or NaN
+  }
   if (__syncthreads_or(bad) && threadIdx.x == 0) atomicExch(found, 1);
 }
 
-// After a step with scaled gradients. scale = {scale, 1 / scale}, state = {found, steps without any found}: shrunk where some
-// value was not finite, grown after `interval` steps without, never beyond float32. found is reset. One thread.
+// After a step with a scaled loss: factors = {scale, 1 / scale}, state = {found, steps without a find}. The scale shrinks after
+// a find and grows after `interval` steps without, though not beyond float32; found is reset. One thread.
 //@ budget: registers 24, shared 0
-extern "C" __global__ void adjust_scale(float* scale, int* state, float growth, float backoff, int interval) {
-  float next = scale[0];
+extern "C" __global__ void adjust_scale(float* factors, int* state, float growth, float backoff, int interval) {
+  float next = factors[0];
   int streak = 0;
   if (state[0]) {
     next *= backoff;
@@ -188,8 +192,8 @@ extern "C" __global__ void adjust_scale(float* scale, int* state, float growth, 
   } else {
     streak = state[1];
   }
-  scale[0] = next;
-  scale[1] = 1 / next;
+  factors[0] = next;
+  factors[1] = 1 / next;
   state[0] = 0;
   state[1] = streak;
 }
