@@ -95,7 +95,7 @@ class PointwiseKernels(StreamBase):
         self.launch("convert.cu", "convert", stream.grid, THREADS, kinds, **stream.arguments, relu=relu)
 
     def _converted(self, x: Array, dtype: Any, relu: bool) -> Array | None:
-        """x, or max(x, 0), as a new array of that type, a map channels-last, others in C order; None if it cannot be."""
+        """x, or max(x, 0), as a new array of that type: a map channels-last, others in C order. None if we cannot."""
         y = self.xp.empty(x.shape, dtype) if x.ndim != 4 else self.empty_channels_last(x.shape, dtype)
         if (type_name(x), type_name(y)) not in CONVERSIONS:
             return None
