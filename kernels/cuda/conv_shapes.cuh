@@ -15,22 +15,29 @@
 #pragma once
 #include "primitives.cuh"
 
-// A batch of channels-last images: element (n, h, w, c) lies at data + n * image + h * row + w * pixel + c. The strides, in
-// elements, may be those of a larger map that this one is cropped from.
-template <class T> struct Maps {
-  const T* data;
+// How a batch of channels-last images lies in memory: element (n, h, w, c) at n * image + h * row + w * pixel + c, counted in
+// elements. The strides may be those of a larger map that this one is cropped from.
+struct Layout {
   long long image, row;
   int pixel, channels;
 };
 
-// Output pixel (p, q) meets under tap (r, s) the input pixel (p * stride_h + r * dilation_h - pad_h, ...).
-struct Window {
-  int h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+// Everything about a convolution but its arrays; minitorch_unet/backend/cuda/conv_shapes.py fills it in. Output pixel (p, q)
+// meets under tap (r, s) the input pixel (p * stride_h + r * dilation_h - pad_h, q * stride_w + s * dilation_w - pad_w).
+struct Convolution {
+  Layout x, x2;  // two sources whose channels follow one another; x2.channels is 0 where there is one
+  int images, h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int filter, tap;             // strides of the weight: (k, tap, c) lies at k * filter + tap' * tap + c
+  int rows, columns;           // of the product
+  int patch_r, patch_s, relu;  // see Output
+
+  __device__ int pixels() const { return images * p * q; }
+  __device__ int taps() const { return r * s; }
 };
 
-// N neighbouring values, read or written by one instruction; the address must be a multiple of their size.
-template <class T, int N> struct alignas(sizeof(T) * N) Vector {
-  T value[N];
+// N neighbouring values, read or written by one instruction for up to 16 bytes, which the address must be a multiple of.
+template <class Value, int N> struct alignas(sizeof(Value) * N < 16 ? sizeof(Value) * N : 16) Vector {
+  Value value[N];
 };
 
 // x / divisor for 0 <= x < 2^31, by one multiplication instead of some thirty instructions. With l = ceil(log2 d) and
@@ -55,33 +62,32 @@ struct Divider {
 // Where a transposed convolution's windows touch without overlap (its stride is its kernel), each input pixel (p, q) becomes
 // a patch of patch_r * patch_s output pixels, and the columns of its product are (tap, channel): column j of row (n, p, q)
 // goes to the output pixel (p * patch_r + r, q * patch_s + s). Otherwise the patch is 1 x 1.
-template <class T> struct Output {
-  T* y;
+template <class Value> struct Output {
+  Value* y;
   float* parts;       // or null: not split
   const float* bias;  // or null
-  const T* mask;      // or null
-  int relu, rows, columns;
-  int patch_r, patch_s, q;  // q: the columns of pixels that the rows count, used with patches only
+  const Value* mask;      // or null
+  const Convolution& conv;
 
   // N neighbouring sums of row m from column j on; whatever lies outside of the product is left out. Vectors are written
   // whole where they fit into the channels of a pixel without a rest, else value by value.
   template <int N> __device__ void store(int m, int j, const float (&sums)[N]) const {
-    if (m >= rows) return;
-    const int channels = columns / (patch_r * patch_s);
+    if (m >= conv.rows) return;
+    const int channels = conv.columns / (conv.patch_r * conv.patch_s);
     if (N > 1 && channels % N != 0) {
 #pragma unroll
       for (int i = 0; i < N; i++) {
         const float one[1] = {sums[i]};
-        if (j + i < columns) write(m, j + i, channels, one);
+        if (j + i < conv.columns) write(m, j + i, channels, one);
       }
-    } else if (j < columns) {
+    } else if (j < conv.columns) {
       write(m, j, channels, sums);
     }
   }
 
   template <int N> __device__ void write(int m, int j, int channels, const float (&sums)[N]) const {
     if (parts) {
-      put(parts + ((long long)blockIdx.z * rows + m) * columns + j, sums);
+      put(parts + ((long long)blockIdx.z * conv.rows + m) * conv.columns + j, sums);
     } else {
       finish(m, j, channels, sums);
     }
@@ -89,22 +95,22 @@ template <class T> struct Output {
 
   // The epilogue of N complete sums, and where they go.
   template <int N> __device__ void finish(int m, int j, int channels, const float (&sums)[N]) const {
-    long long at = (long long)m * columns + j;
+    long long at = (long long)m * conv.columns + j;
     int c = j;
-    if (patch_r * patch_s > 1) {
-      const int tap = j / channels, line = m / q;  // line = n * P + p
+    if (conv.patch_r * conv.patch_s > 1) {
+      const int tap = j / channels, line = m / conv.q, r = tap / conv.patch_s;  // line = n * P + p
       c = j - tap * channels;
-      at = ((long long)line * patch_r + tap / patch_s) * q + (m - line * q);
-      at = (at * patch_s + tap % patch_s) * channels + c;
+      at = ((long long)line * conv.patch_r + r) * conv.q + (m - line * conv.q);
+      at = (at * conv.patch_s + (tap - r * conv.patch_s)) * channels + c;
     }
     float v[N];
 #pragma unroll
     for (int i = 0; i < N; i++) {
       v[i] = bias ? sums[i] + bias[c + i] : sums[i];
-      if (relu && v[i] < 0) v[i] = 0;  // written so that NaN stays NaN
+      if (conv.relu && v[i] < 0) v[i] = 0;  // written so that NaN stays NaN
     }
     if (mask) {
-      const Vector<T, N> gate = *(const Vector<T, N>*)(mask + at);
+      const Vector<Value, N> gate = *(const Vector<Value, N>*)(mask + at);
 #pragma unroll
       for (int i = 0; i < N; i++)
         if (!(to_float(gate.value[i]) > 0)) v[i] = 0;

@@ -16,11 +16,13 @@
 #define T float
 #endif
 
-constexpr int TILE = 16, THREADS = TILE * TILE;
+constexpr int TILE = 16;
+using ByRows = Tile<true, 1, TILE, TILE, TILE * TILE>;
+using ByColumns = Tile<false, 1, TILE, TILE, TILE * TILE>;
 
 // The thread's value of the tile: row threadIdx.x / 16, column threadIdx.x % 16. Both operands load one value a thread.
 template <class A, class B> __device__ float multiply(A& a, B& b, int steps) {
-  __shared__ float left[TILE][TILE + 1], right[TILE][TILE + 1];  // [row or column][z]; one more, so that columns lie in other banks
+  __shared__ float left[TILE][TILE + 1], right[TILE][TILE + 1];  // [row or column][z], a row in other banks than the next
   const int m = threadIdx.x / TILE, j = threadIdx.x % TILE;
   float sum = 0;
   for (int step = 0; step < steps; step++) {
@@ -28,8 +30,8 @@ template <class A, class B> __device__ float multiply(A& a, B& b, int steps) {
     b.move_to(step);
     const auto* from_a = a.at(0);
     const auto* from_b = b.at(0);
-    (A::BY_ROWS ? left[a.row][a.lane] : left[a.lane][a.row]) = from_a ? to_float(*from_a) : 0.f;
-    (B::BY_ROWS ? right[b.row][b.lane] : right[b.lane][b.row]) = from_b ? to_float(*from_b) : 0.f;
+    (A::BY_ROWS ? left[a.line][a.lane] : left[a.lane][a.line]) = from_a ? to_float(*from_a) : 0.f;
+    (B::BY_ROWS ? right[b.line][b.lane] : right[b.lane][b.line]) = from_b ? to_float(*from_b) : 0.f;
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < TILE; i++) sum += left[m][i] * right[j][i];
@@ -45,51 +47,29 @@ template <class To> __device__ void write(const Output<To>& output, int m0, int 
 
 //@ budget: registers 96, shared 2304
 extern "C" __global__ void __launch_bounds__(256)
-conv_tiled_forward(const T* x, long long x_image, long long x_row, int x_pixel, int x_channels,
-                   const T* x2, long long x2_image, long long x2_row, int x2_pixel, int x2_channels, int images,
-                   int h, int w, int p, int q, int r, int s, int stride_h, int stride_w, int pad_h, int pad_w,
-                   int dilation_h, int dilation_w, const float* weight, int weight_filter, int weight_tap,
-                   const float* bias, const T* mask, int relu, T* y, int columns, int patch_r, int patch_s) {
-  const Maps<T> map{x, x_image, x_row, x_pixel, x_channels}, map2{x2, x2_image, x2_row, x2_pixel, x2_channels};
-  const Window window{h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w};
-  const Filters<float> filters{weight, weight_filter, weight_tap, columns, x_channels};
-  const Output<T> output{y, nullptr, bias, mask, relu, images * p * q, columns, patch_r, patch_s, q};
-  const Contraction z(window, x_channels, x2_channels, TILE);
+conv_tiled_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, const Convolution conv) {
+  const Contraction z(conv, TILE);
   const int m0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;
-  PixelRows<T, 1, TILE, TILE, THREADS> a(map, map2, window, z, images, m0);
-  FilterRows<float, 1, TILE, TILE, THREADS> b(filters, z, j0);
-  write(output, m0, j0, multiply(a, b, z.steps));
+  PixelRows<T, ByRows> a(x, x2, conv, z, m0);
+  FilterRows<float, ByRows> b(weight, conv, z, j0);
+  write(Output<T>{y, nullptr, bias, nullptr, conv}, m0, j0, multiply(a, b, z.steps));
 }
 
 //@ budget: registers 96, shared 2304
 extern "C" __global__ void __launch_bounds__(256)
-conv_tiled_input_grad(const T* x, long long x_image, long long x_row, int x_pixel, int x_channels, int images,
-                      int h, int w, int p, int q, int r, int s, int stride_h, int stride_w, int pad_h, int pad_w,
-                      int dilation_h, int dilation_w, const float* weight, int weight_filter, int weight_tap,
-                      const float* bias, const T* mask, int relu, T* y, int columns, int patch_r, int patch_s) {
-  const Maps<T> map{x, x_image, x_row, x_pixel, x_channels};
-  const Window window{h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w};
-  const Filters<float> filters{weight, weight_filter, weight_tap, x_channels, columns};
-  const Output<T> output{y, nullptr, bias, mask, relu, images * p * q, columns, patch_r, patch_s, q};
-  const Contraction z(window, x_channels, 0, TILE);
+conv_tiled_input_grad(const T* gy, const float* weight, const float* bias, const T* mask, T* gx, const Convolution conv) {
+  const Contraction z(conv, TILE);
   const int m0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;
-  PixelRows<T, 1, TILE, TILE, THREADS> a(map, map, window, z, images, m0);
-  FilterColumns<float, 1, TILE, TILE, THREADS> b(filters, z, j0);
-  write(output, m0, j0, multiply(a, b, z.steps));
+  PixelRows<T, ByRows> a(gy, nullptr, conv, z, m0);
+  FilterColumns<float, ByColumns> b(weight, conv, z, j0);
+  write(Output<T>{gx, nullptr, bias, mask, conv}, m0, j0, multiply(a, b, z.steps));
 }
 
 //@ budget: registers 96, shared 2304
 extern "C" __global__ void __launch_bounds__(256)
-conv_tiled_weight_grad(const T* x, long long x_image, long long x_row, int x_pixel, int x_channels,
-                       const T* x2, long long x2_image, long long x2_row, int x2_pixel, int x2_channels, int images,
-                       int h, int w, int p, int q, int r, int s, int stride_h, int stride_w, int pad_h, int pad_w,
-                       int dilation_h, int dilation_w, const T* gy, int filters, float* gw) {
-  const Maps<T> map{x, x_image, x_row, x_pixel, x_channels}, map2{x2, x2_image, x2_row, x2_pixel, x2_channels};
-  const Window window{h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w};
-  const int pixels = images * p * q, columns = r * s * (x_channels + x2_channels);
-  const Output<float> output{gw, nullptr, nullptr, nullptr, 0, filters, columns, 1, 1, 1};
+conv_tiled_weight_grad(const T* x, const T* x2, const T* gy, float* gw, const Convolution conv) {
   const int m0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;
-  GradientColumns<T, 1, TILE, TILE, THREADS> a(gy, pixels, filters, m0);
-  PatchColumns<T, 1, TILE, TILE, THREADS> b(map, map2, window, pixels, j0);
-  write(output, m0, j0, multiply(a, b, (pixels + TILE - 1) / TILE));
+  GradientColumns<T, ByColumns> a(gy, conv, m0);
+  PatchColumns<T, ByColumns> b(x, x2, conv, j0);
+  write(Output<float>{gw, nullptr, nullptr, nullptr, conv}, m0, j0, multiply(a, b, (conv.pixels() + TILE - 1) / TILE));
 }
