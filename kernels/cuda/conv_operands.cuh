@@ -2,7 +2,8 @@
 //
 // A block makes a tile of the product and walks along z, the index that is summed over, DEPTH at a time: `move_to(step)`
 // goes to the piece z = step * DEPTH ... of an operand. Of it each thread loads COUNT vectors of VEC neighbouring values;
-// `at(i)` is the address of its i-th one, or null where there are only zeros (the border, or beyond the end).
+// `at(i)` is the address of its i-th one, or null where there are only zeros (the border, or beyond the end). `data` is an
+// address that is always legal.
 //
 //   PixelRows        forward: x, input gradient: gy      a row is a pixel
 //   FilterRows       forward: weight                     a row is a filter
@@ -56,7 +57,7 @@ struct Place {
 // By rows: the input pixels under the output pixels m0, m0 + 1, ... At most 32 taps.
 template <class Value, class Shape> struct PixelRows : Shape {
   using Shape::COUNT, Shape::STRIDE, Shape::line, Shape::lane;
-  const Value *x, *x2;
+  const Value *data, *data2;
   const Convolution& conv;
   const Contraction& z;
   int m0, source, pixel, tap;
@@ -65,14 +66,14 @@ template <class Value, class Shape> struct PixelRows : Shape {
   const Value* corner[COUNT];  // the pixel under tap (0, 0), which may lie outside of the map
   unsigned meets[COUNT];       // bit t: tap t meets a pixel of the map
 
-  __device__ PixelRows(const Value* first, const Value* second, const Convolution& shape, const Contraction& way, int start)
-      : x(first), x2(second), conv(shape), z(way), m0(start), source(-1) {}
+  __device__ PixelRows(const Value* x, const Value* x2, const Convolution& shape, const Contraction& way, int start)
+      : data(x), data2(x2), conv(shape), z(way), m0(start), source(-1) {}
 
   __device__ void move_to(int step) {
     const Place place(z, Shape::DEPTH, step, lane * Shape::VECTOR);
     if (place.source != source) {
       source = place.source;
-      source ? enter(x2, conv.x2) : enter(x, conv.x);
+      source ? enter(data2, conv.x2) : enter(data, conv.x);
     }
     offset = place.r * conv.dilation_h * row + place.s * conv.dilation_w * pixel + place.channel;
     tap = place.tap;
@@ -106,19 +107,19 @@ template <class Value, class Shape> struct PixelRows : Shape {
 // By rows: the filters j0, j0 + 1, ... of a forward pass's weight.
 template <class Value, class Shape> struct FilterRows : Shape {
   using Shape::STRIDE, Shape::line, Shape::lane;
-  const Value *weight, *from;
+  const Value *data, *from;
   const Convolution& conv;
   const Contraction& z;
   int j0;
   bool inside;
 
-  __device__ FilterRows(const Value* w, const Convolution& shape, const Contraction& way, int start)
-      : weight(w), conv(shape), z(way), j0(start) {}
+  __device__ FilterRows(const Value* weight, const Convolution& shape, const Contraction& way, int start)
+      : data(weight), conv(shape), z(way), j0(start) {}
 
   __device__ void move_to(int step) {
     const Place place(z, Shape::DEPTH, step, lane * Shape::VECTOR);
     const int channel = place.channel + (place.source ? conv.x.channels : 0);
-    from = weight + (long long)(j0 + line) * conv.filter + place.tap * conv.tap + channel;
+    from = data + (long long)(j0 + line) * conv.filter + place.tap * conv.tap + channel;
     inside = place.inside;
   }
 
@@ -131,38 +132,38 @@ template <class Value, class Shape> struct FilterRows : Shape {
 // By columns: the channels j0, j0 + 1, ... of an input gradient's weight; z runs over taps, which are turned, and filters.
 template <class Value, class Shape> struct FilterColumns : Shape {
   using Shape::STRIDE, Shape::line, Shape::lane;
-  const Value* weight;
+  const Value* data;
   const Convolution& conv;
   const Contraction& z;
   int j, z0;
 
-  __device__ FilterColumns(const Value* w, const Convolution& shape, const Contraction& way, int start)
-      : weight(w), conv(shape), z(way), j(start + lane * Shape::VECTOR) {}
+  __device__ FilterColumns(const Value* weight, const Convolution& shape, const Contraction& way, int start)
+      : data(weight), conv(shape), z(way), j(start + lane * Shape::VECTOR) {}
 
   __device__ void move_to(int step) { z0 = step * Shape::DEPTH + line; }
 
   __device__ const Value* at(int i) const {
     const int index = z0 + i * STRIDE, tap = z.channels.quotient(index), k = index - tap * z.channels.divisor;
     if (tap >= z.taps || j >= conv.columns) return nullptr;
-    return weight + (long long)k * conv.filter + (z.taps - 1 - tap) * conv.tap + j;
+    return data + (long long)k * conv.filter + (z.taps - 1 - tap) * conv.tap + j;
   }
 };
 
 // By columns: the filters m0, m0 + 1, ... of a weight gradient's gy, (pixels, filters) without gaps; z runs over pixels.
 template <class Value, class Shape> struct GradientColumns : Shape {
   using Shape::STRIDE, Shape::line, Shape::lane;
-  const Value* gy;
+  const Value* data;
   const Convolution& conv;
   int pixels, k, z0;
 
-  __device__ GradientColumns(const Value* gradient, const Convolution& shape, int start)
-      : gy(gradient), conv(shape), pixels(shape.pixels()), k(start + lane * Shape::VECTOR) {}
+  __device__ GradientColumns(const Value* gy, const Convolution& shape, int start)
+      : data(gy), conv(shape), pixels(shape.pixels()), k(start + lane * Shape::VECTOR) {}
 
   __device__ void move_to(int step) { z0 = step * Shape::DEPTH + line; }
 
   __device__ const Value* at(int i) const {
     const int m = z0 + i * STRIDE;
-    return m < pixels && k < conv.rows ? gy + (long long)m * conv.rows + k : nullptr;
+    return m < pixels && k < conv.rows ? data + (long long)m * conv.rows + k : nullptr;
   }
 };
 
@@ -170,7 +171,7 @@ template <class Value, class Shape> struct GradientColumns : Shape {
 // (K, R, S, C) gradient; z runs over pixels. A thread has the same columns in all steps: one tap of one source.
 template <class Value, class Shape> struct PatchColumns : Shape {
   using Shape::STRIDE, Shape::line, Shape::lane;
-  const Value* map;
+  const Value* data;
   Layout layout;
   const Convolution& conv;
   Divider p, q;
@@ -180,7 +181,7 @@ template <class Value, class Shape> struct PatchColumns : Shape {
       : conv(shape), p(shape.p), q(shape.q), pixels(shape.pixels()) {
     const int channels = conv.x.channels + conv.x2.channels, j = start + lane * Shape::VECTOR, tap = j / channels;
     const int c = j - tap * channels, r = tap / conv.s, s = tap - r * conv.s;
-    map = c < conv.x.channels ? x + c : x2 + (c - conv.x.channels);
+    data = c < conv.x.channels ? x + c : x2 + (c - conv.x.channels);
     layout = c < conv.x.channels ? conv.x : conv.x2;
     h0 = r * conv.dilation_h - conv.pad_h;
     w0 = s * conv.dilation_w - conv.pad_w;
@@ -193,6 +194,6 @@ template <class Value, class Shape> struct PatchColumns : Shape {
     const int m = z0 + i * STRIDE, np = q.quotient(m), n = p.quotient(np);  // np = n * P + p
     const int h = (np - n * p.divisor) * conv.stride_h + h0, w = (m - np * q.divisor) * conv.stride_w + w0;
     const bool exists = m < pixels && (unsigned)h < (unsigned)conv.h && (unsigned)w < (unsigned)conv.w;
-    return exists ? map + n * layout.image + h * layout.row + (long long)w * layout.pixel : nullptr;
+    return exists ? data + n * layout.image + h * layout.row + (long long)w * layout.pixel : nullptr;
   }
 };
