@@ -24,7 +24,7 @@
 // loading the next tile, while the consumers store theirs: registers, to a swizzled tile in shared memory, to a bulk store.
 //
 // Where there are few tiles, several blocks share the steps of one (`splits`), each writing its sum to
-// parts[split][pixel][output]; a second kernel (reduce.cu) adds these up in order and applies the epilogue.
+// parts[split][pixel][output]; a second kernel (conv_finish.cu) adds these up in order and applies the epilogue.
 //
 //@ variants: T=bf16 FILTERS=64; T=bf16 FILTERS=128; T=bf16 FILTERS=256; T=half FILTERS=64; T=half FILTERS=128; T=half FILTERS=256; T=float FILTERS=64; T=float FILTERS=128; T=float FILTERS=256; T=bf16 FILTERS=64 TURNED=1; T=bf16 FILTERS=128 TURNED=1; T=bf16 FILTERS=256 TURNED=1; T=half FILTERS=64 TURNED=1; T=half FILTERS=128 TURNED=1; T=half FILTERS=256 TURNED=1
 //@ architectures: sm_90a
@@ -73,14 +73,6 @@ struct Item {
     p = number % shape.rows_of_tiles * ROWS, image = number / shape.rows_of_tiles;
     const int steps = shape.chunks * (shape.by_tap == 2 ? 1 : shape.taps);
     first = (int)((long long)steps * split / shape.splits), last = (int)((long long)steps * (split + 1) / shape.splits);
-  }
-};
-
-// A position in the ring: the stage, and the parity of the phases that its two barriers are in.
-struct Ring {
-  int stage = 0, parity = 0;
-  __device__ void advance() {
-    if (++stage == STAGES) stage = 0, parity ^= 1;
   }
 };
 
@@ -133,7 +125,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     barrier_init_done();
   }
   __syncthreads();
-  Ring at;
+  Ring<STAGES> at;
   if (warpgroup == 0) {  // the producer
     registers_fewer<PRODUCER_REGISTERS>();
     if (threadIdx.x == 0) {

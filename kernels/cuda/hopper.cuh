@@ -91,6 +91,14 @@ HOPPER void barrier_wait(Barrier* barrier, int parity) {
 #endif
 }
 
+// A position in a ring of stages that is walked round and round: the stage, and the parity of its barriers' phases.
+template <int STAGES> struct Ring {
+  int stage = 0, parity = 0;
+  __device__ void advance() {
+    if (++stage == STAGES) stage = 0, parity ^= 1;
+  }
+};
+
 // ----------------------------------------------------------------------------------------------------- bulk tensor copies
 // A box of a tensor map, from the corner (c0 innermost) on, into a tile: whatever lies outside of the map becomes 0. Its
 // bytes count towards the barrier's phase, those outside too.
