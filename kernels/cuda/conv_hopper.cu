@@ -160,6 +160,11 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     registers_more<CONSUMER_REGISTERS>();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     const Epilogue epilogue = {bias, mask, relu};
+    // Where an output pixel lies among those of y; in its patch, where each tap makes pixels of its own.
+    const auto pixel_of = [=](const Item& item, int row, int column) -> long long {
+      if (by_tap != 2) return ((long long)item.image * p + row) * q + column;
+      return (((long long)item.image * p + row) * r + item.tap / s) * q * s + column * s + item.tap % s;
+    };
     unsigned char* const own = pieces + (warpgroup - 1) * 2 * PIECE_BYTES;
     int stored = 0;
     for (int number = blockIdx.x; number < items; number += gridDim.x) {
@@ -211,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
             for (int i = 0; i < 2; i++) {
               const int row = top + 2 * warp + i;
-              const long long pixel = (((long long)item.image * p + row) * q + column) * k;
+              const long long pixel = pixel_of(item, row, column) * k;
 #pragma unroll
               for (int j = 0; j < CHUNK / 8; j++) {
                 const int from = (piece * CHUNK / 8 + j) * 4 + i * 2, output = item.filter + piece * CHUNK + j * 8 + lane % 4 * 2;
