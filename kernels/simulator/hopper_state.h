@@ -22,11 +22,6 @@ inline uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7)
 extern uint64_t events;  // grows whenever anything happens: who waits while it stands still waits for ever
 uint32_t chance(uint32_t n);  // 0 to n - 1, from the launch's random order; n - 1 where the order is not random
 
-void begin_tma();
-void begin_wgmma();
-void end_tma(bool last);  // a thread's end; the block's last one?
-void end_wgmma();
-
 // Fails unless this thread's warp has waited for the loads that filled these bytes.
 void check_operand(const Range& bytes, const char* name, void* pc);
 // Fails if a wgmma that is not yet complete reads some of these bytes.

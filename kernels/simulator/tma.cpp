@@ -286,25 +286,26 @@ void proxy_fence() { engines[cur->linear].fences++; }
 
 // ---- a block's beginning and a thread's end
 
-void begin_tma() {
+static void block_begins() {
   mbarriers.clear();
   loads.clear();
   filled.clear();
   unread = 0;
   for (int t = 0; t < launch.threads; t++) engines[t] = {};
 }
-void end_tma(bool last) {
+static void thread_ends(bool last) {
   const Engine& engine = engines[cur->linear];
   if (!engine.open.empty() || !engine.groups.empty()) {
-    const Copy& copy = engine.open.empty() ? engine.groups.front().front() : engine.open.front();
-    fail_at(copy.pc, "tma", "the thread ends while this bulk store has not read its tile: cp.async.bulk.wait_group is missing");
+    const std::vector<Copy>& copies = engine.open.empty() ? engine.groups.front() : engine.open;
+    if (!copies.empty()) fail_at(copies.front().pc, "tma", "the thread ends while this bulk store has not read its tile: cp.async.bulk.wait_group is missing");
   }
   if (!last) return;
   if (!loads.empty()) fail_at(loads.front().pc, "tma", "the block ends while this bulk load is under way: nobody has waited for it");
   for (const auto& entry : mbarriers)
     if (entry.second.bytes)
-      fail_at(__builtin_return_address(0), "mbarrier", "the block ends while the mbarrier at byte %u of shared memory has %lld bytes too many or too few", entry.first - WINDOW, (long long)entry.second.bytes);
+      fail_as("mbarrier", "the block ends while the mbarrier at byte %u of shared memory has %lld bytes too many or too few", entry.first - WINDOW, (long long)entry.second.bytes);
 }
+static Observer observer(block_begins, thread_ends);
 
 }  // namespace hopper
 }  // namespace cusim

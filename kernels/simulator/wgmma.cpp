@@ -190,14 +190,15 @@ void check_not_read(const Range& bytes, void* pc) {
         fail_at(pc, "race", "a bulk load into memory that a wgmma of warp %d%s still reads: its stage was handed back before wgmma.wait_group", w, place(p.pc).c_str());
 }
 
-void begin_wgmma() {
+static void block_begins() {
   for (int w = 0; w < launch.warps; w++) warps[w] = {};
   for (auto& past : history) past.clear();
 }
-void end_wgmma() {
+static void thread_ends(bool) {
   const Warp& w = warps[cur->warp];
   if (!w.issued.empty()) fail_at(w.issued.front().pc, "wgmma", "the thread ends while this wgmma is not complete: wgmma.wait_group is missing");
 }
+static Observer observer(block_begins, thread_ends);
 
 }  // namespace hopper
 }  // namespace cusim
