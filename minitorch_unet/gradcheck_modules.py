@@ -152,9 +152,9 @@ class _Repeating(np.random.Generator):
     def __init__(self) -> None:
         super().__init__(np.random.PCG64(1))
 
-    def random(self, *args: Any, **kwargs: Any) -> Any:
+    def integers(self, *args: Any, **kwargs: Any) -> Any:
         """As NumPy's, but always from the start."""
-        return np.random.default_rng(1).random(*args, **kwargs)
+        return np.random.default_rng(1).integers(*args, **kwargs)
 
 
 def _unets() -> Iterable[Case]:
