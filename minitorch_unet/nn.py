@@ -19,7 +19,6 @@ from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
 from .tensor import Tensor, module_scope, state
 
-
 # Axes of a convolution's weight (K, C, R, S) in memory: (R, S, C, K) for the kernels of the processor, (K, R, S, C) for
 # those of a GPU.
 FILTER_ORDER = {"cpu": (2, 3, 1, 0), "cuda": (0, 2, 3, 1)}
@@ -136,7 +135,7 @@ class Module:
     def to(self, target: Any) -> Module:
         """Move all parameters and buffers to a device, or change their floating-point type, in place.
 
-        The weight of a convolution is laid out as the device's kernels read it. An optimiser follows at its next step.
+        The weight of a convolution is laid out as the device's kernels read it. Make an optimiser after the move.
         """
         moving = is_device(target)
         for _, tensor in self._named_tensors():
