@@ -311,7 +311,8 @@ def run_predict(options: argparse.Namespace) -> int:
     from .predict import find_images, load_network, predict_files
 
     network, _ = load_network(options.checkpoint, options.device)
-    print(f"device: {describe_device(options.device)}", file=sys.stderr)  # standard output lists the pictures
+    if options.device != "cpu":  # on the error output: the standard output lists the pictures
+        print(f"device: {describe_device(options.device)}", file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
             network, find_images(options.images), options.output, f".{options.format}", progress.count
