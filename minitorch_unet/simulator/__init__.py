@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import os
 
-from .build import CompileError, CompilerMissing
+from .build import MODES, CompileError, CompilerMissing
 from .errors import KernelError
 from .module import Function, Module
 
 __all__ = ["MODES", "CompileError", "CompilerMissing", "Function", "KernelError", "Module", "mode", "set_mode"]
 
-MODES = ("fast", "check")
 VARIABLE = "MINITORCH_UNET_SIMULATOR"
 
 _mode: str | None = None
 
 
 def mode() -> str:
-    """How kernels are built: "fast", or "check" for races, bounds and uninitialised reads (several times slower).
+    """How kernels are built: "fast", "check" for races, bounds and uninitialised reads (slower), or "count".
 
     What `set_mode` said, else the environment variable MINITORCH_UNET_SIMULATOR, else "fast". Raises ValueError for
     another value of the variable.
