@@ -7,6 +7,7 @@ NumPy arrays (by value), None, a grid or block that the device cannot have, more
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,21 @@ class RawKernel:
         _module(self.code, self.options, mode())
 
     def __call__(
-        self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Any = None
-    ) -> None:
-        """Launch `grid` blocks of `block` threads."""
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Any = None,
+        reachable: Iterable[ndarray] = (),
+    ) -> None:  # fmt: skip
+        """Launch `grid` blocks of `block` threads. reachable (CuPy has no such thing): arrays found inside structures."""
         if stream is not None and stream != get_current_stream():
             raise TypeError("stand-in: launch on a stream by `with stream:`")
         self._check(grid, block, shared_mem)
         values = tuple(self._argument(i, value) for i, value in enumerate(args))
         function = _module(self.code, self.options, mode()).get_function(self.name)
+        how = {"shared_mem": shared_mem, "reachable": [array._host for array in reachable]}
         recording = capture.capturing(self.name)
         if recording is not None:
-            recording.add(self.name, lambda: function(grid, block, values, shared_mem=shared_mem))
+            recording.add(self.name, lambda: function(grid, block, values, **how))
             return
-        function(grid, block, values, shared_mem=shared_mem)
+        function(grid, block, values, **how)
         stats.note("raw_launches", self.name)
 
     def _check(self, grid: tuple[int, ...], block: tuple[int, ...], shared: int) -> None:
