@@ -302,8 +302,9 @@ class Plateau:
 
 def grad_norm(params: Iterable[Tensor]) -> float:
     """Euclidean norm of all gradients taken as one vector."""
-    squares = [float((p.grad.data.astype(np.float64) ** 2).sum()) for p in params if p.grad is not None]
-    return math.sqrt(math.fsum(squares))
+    squares = [(p.grad.data.astype(np.float64) ** 2).sum() for p in params if p.grad is not None]
+    # Put together before the host looks at them: on a GPU it then waits once.
+    return math.sqrt(math.fsum(kernels_for(squares[0]).xp.stack(squares).tolist())) if squares else 0.0
 
 
 def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
@@ -314,7 +315,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
     norm = grad_norm(params)
     if norm > max_norm:
         for p in params:
-            p.grad = Tensor(p.grad.data * (max_norm / (norm + 1e-6)))  # type: ignore[union-attr]
+            p.grad = _changed(p.grad, "multiply", max_norm / (norm + 1e-6))
     return norm
 
 
@@ -324,4 +325,10 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
         raise ValueError(f"clip_grad_value_: clip_value is {clip_value}; it must be above 0")
     for p in params:
         if p.grad is not None:
-            p.grad = Tensor(p.grad.data.clip(-clip_value, clip_value))
+            p.grad = _changed(p.grad, "clip", -clip_value, clip_value)
+
+
+def _changed(gradient: Any, function: str, *numbers: float) -> Tensor:
+    """function(gradient, *numbers) in the gradient's memory order, which CuPy would not keep by itself."""
+    xp = kernels_for(gradient.data).xp
+    return Tensor(getattr(xp, function)(gradient.data, *numbers, out=xp.empty_like(gradient.data)))
