@@ -72,7 +72,7 @@ class RawKernel:
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Any = None,
         reachable: Iterable[ndarray] = (),
     ) -> None:  # fmt: skip
-        """Launch `grid` blocks of `block` threads. reachable (CuPy has no such thing): arrays found inside structures."""
+        """Launch `grid` blocks of `block` threads. reachable (CuPy has none): arrays found inside structures."""
         if stream is not None and stream != get_current_stream():
             raise TypeError("stand-in: launch on a stream by `with stream:`")
         self._check(grid, block, shared_mem)
