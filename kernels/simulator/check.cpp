@@ -99,7 +99,7 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
 }
 
 static void check_against_write(const Region& region, const Cell& cell, const char* p, const char* did, bool atomic, void* pc) {
-  if (cell.write_time < launch_begin || cell.by_unit || (atomic && cell.atomically)) return;
+  if (cell.write_time < (region.shared ? block_begin : launch_begin) || cell.by_unit || (atomic && cell.atomically)) return;
   if (!happened_before(cell.write_time, cell.writer)) race(did, "writes", region, p, cell.write_time, cell.writer, cell.write_pc, pc);
 }
 
@@ -107,7 +107,7 @@ static void check_against_reads(const Region& region, const Cell& cell, const ch
   const int me = cur->linear;
   if (!region.shared && cell.foreign_read >= launch_begin && !heard_of_block(cell.foreign_read))
     race("writes", "reads", region, p, cell.foreign_read, 0, 0, pc);
-  if (cell.read_time < launch_begin) return;
+  if (cell.read_time < (region.shared ? block_begin : launch_begin)) return;
   if (!cell.many) {
     if (!happened_before(cell.read_time, cell.reader)) race("writes", "reads", region, p, cell.read_time, cell.reader, cell.read_pc, pc);
     return;

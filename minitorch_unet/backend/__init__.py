@@ -19,7 +19,7 @@ from .devices import (
     to_numpy,
     use_device,
 )
-from .draws import Draws, take
+from .draws import NUMBERS_PER_BLOCK, Draws, take
 from .dry import dry_run, dry_running
 from .precision import (
     autocast,
@@ -36,6 +36,7 @@ from .threads import assumed_threads, available_cores, get_num_threads, run_para
 from .updates import Clock, Scaling, unscaled
 
 __all__ = [
+    "NUMBERS_PER_BLOCK",
     "Array",
     "Clock",
     "Draws",

@@ -6,10 +6,7 @@ Symbols: N images, C input channels, K filters, H W input rows columns, P Q outp
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
-
-from .base import map_strides
 
 Array = Any
 Pair = tuple[int, int]

@@ -8,7 +8,7 @@ Each pass has a question, `can_...`, and the pass itself, which relies on the an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..reference import Array, Pair
 from .base import CudaBase, type_name
