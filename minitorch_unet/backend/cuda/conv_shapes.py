@@ -21,9 +21,21 @@ class Layout(ctypes.Structure):
     """Where element (n, h, w, c) of a channels-last map lies; strides in elements."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("image", "row")),
-        *((name, ctypes.c_int32) for name in ("pixel", "channels")),
+        ("image", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("row", "pixel", "channels")),
     )
+
+
+class Divider(ctypes.Structure):
+    """A divisor from 1 to 2^31 - 1, prepared: x // divisor = 2 x multiplier >> 32 >> l for 0 <= x < 2^31."""
+
+    _fields_ = (("divisor", ctypes.c_int32), ("l", ctypes.c_int32), ("multiplier", ctypes.c_uint32))
+
+    @classmethod
+    def of(cls, divisor: int) -> Divider:
+        """The divisor with l = ceil(log2 divisor) and multiplier = ceil(2^(31+l) / divisor)."""
+        l = (divisor - 1).bit_length()
+        return cls(divisor, l, -(-(1 << 31 + l) // divisor))
 
 
 class Convolution(ctypes.Structure):
@@ -39,4 +51,5 @@ class Convolution(ctypes.Structure):
                 "dilation_w", "filter", "tap", "rows", "columns", "patch_r", "patch_s", "relu",
             )
         ),
+        *((name, Divider) for name in ("by_p", "by_q", "by_s", "by_c", "by_c2")),
     )  # fmt: skip
