@@ -42,6 +42,16 @@ def is_floating(dtype: Any) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+def is_short(dtype: Any) -> bool:
+    """Whether it is one of the 16-bit floating-point types, float16 and bfloat16."""
+    return np.dtype(dtype).itemsize == 2 and is_floating(dtype)
+
+
+def wide(dtype: Any) -> np.dtype[Any]:
+    """The type in which sums over arrays of `dtype` are kept: float32 for the 16-bit types, else the type itself."""
+    return np.dtype(np.float32) if is_short(dtype) else np.dtype(dtype)
+
+
 def named_dtype(name: str) -> np.dtype[Any]:
     """The dtype of a name; "bfloat16" included."""
     return bfloat16() if name == "bfloat16" else np.dtype(name)

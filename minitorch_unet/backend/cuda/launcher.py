@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...kernels import source_folder
-from .sources import Parameter, directive, kernels_in, resolved, source
+from .sources import Parameter, directive, kernels_in, options, program, resolved, source
 
 DTYPES = {
     "float": "float32", "double": "float64", "half": "float16", "bf16": "bfloat16", "bool": "bool",
@@ -100,12 +100,11 @@ class Launcher:
 
     def _module(self, file: str, variant: tuple[tuple[str, str], ...]) -> Any:
         if (file, variant) not in self._modules:
-            text = source(file)
-            options = ["-std=c++17", f"-I{source_folder() / 'cuda'}", *(f"-D{name}={value}" for name, value in variant)]
-            architectures = directive(text, "architectures")
-            if architectures and " " not in architectures:  # instructions of one family only, as wgmma's sm_90a
-                options.append(f"-arch={architectures}")
-            module = self.xp.RawModule(code=f'#line 1 "{file}"\n{text}', options=tuple(options))
+            architectures = directive(source(file), "architectures")
+            # Instructions of one family only, as wgmma's sm_90a, must be asked for.
+            family = [f"-arch={architectures}"] if architectures and " " not in architectures else []
+            text = program(source_folder() / "cuda" / file, dict(variant))
+            module = self.xp.RawModule(code=text, options=(*options(), *family))
             try:
                 module.compile()
             except self._launch_errors() as error:

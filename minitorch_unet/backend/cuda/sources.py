@@ -7,14 +7,17 @@ from there, so that an argument is checked against what the kernel really takes 
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from ...kernels import source_folder
 
 KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s+)?(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)'
+    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?'
+    r"(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
 )
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 QUALIFIERS = re.compile(r"\bconst\b|\b__restrict__\b|\b__grid_constant__\b|\bvolatile\b")
@@ -32,6 +35,28 @@ class Parameter(NamedTuple):
 def source(file: str) -> str:
     """The text of kernels/cuda/`file`."""
     return (source_folder() / "cuda" / file).read_text(encoding="utf-8")
+
+
+def program(path: Path, defines: Mapping[str, str]) -> str:
+    """The text that is handed to the compiler: a source, with macros in front of it, its lines numbered as in its file.
+
+    An option -D would come before NVRTC's built-in header, which has names like T in its templates. The headers' digest
+    is there because CuPy looks up what it compiled before by the text and the options alone.
+    """
+    macros = "".join(f"#define {name} {value}\n" for name, value in sorted(defines.items()))
+    text = path.read_text(encoding="utf-8")
+    return f'// headers {_digest_of_headers(path.parent)}\n{macros}#line 1 "{path.name}"\n{text}'
+
+
+@functools.cache
+def _digest_of_headers(folder: Path) -> str:
+    texts = [header.read_bytes() for header in sorted(folder.glob("*.cuh"))]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+
+
+def options() -> list[str]:
+    """What every source is compiled with."""
+    return ["-std=c++17", f"-I{source_folder() / 'cuda'}"]
 
 
 @functools.cache
