@@ -15,7 +15,7 @@ import numpy as np
 
 Array = Any
 
-# Numbers of cuda.h: CUtensorMapDataType ("tf32": float32 in memory, rounded as it is fetched); the swizzle of 128 bytes;
+# Numbers of cuda.h: CUtensorMapDataType ("tf32": float32 in memory, rounded as it is fetched); a swizzle of 128 bytes;
 # 128 bytes for the L2 cache to fetch at a time.
 DATA_TYPES = {"float16": 6, "float32": 7, "bfloat16": 9, "tf32": 11}
 SWIZZLE_128B, PROMOTION_128B = 3, 2
