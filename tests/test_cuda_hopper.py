@@ -78,7 +78,7 @@ class Draws:
         return self.xp.asarray(whole)[view].transpose(0, 3, 1, 2)
 
     def weight(self, k: int, c: int, kernel: tuple[int, int]) -> Any:
-        """(K, C, R, S), float32 with values of the maps' type: (K, R, S, C) memory, some channels of more, or in order."""
+        """(K, C, R, S), float32, rounded to the maps' type: in (K, R, S, C) memory, some channels of more, or as is."""
         values = self.rng.standard_normal((k, *kernel, c)).astype(self.dtype).astype("float32")
         if self.chance(0.2):
             return self.xp.asarray(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
