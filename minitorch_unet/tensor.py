@@ -378,7 +378,7 @@ class Tensor:
             raise ValueError(
                 f"bool: a Tensor of shape {self.shape} is neither true nor false; use .data with any() or all()"
             )
-        return bool(self.data)
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())
