@@ -57,19 +57,21 @@ def version() -> tuple[int, int]:
     return major.value, minor.value
 
 
-def compile_and_list(source: str, name: str, options: Sequence[str]) -> tuple[str, dict[str, Counter[str]]]:
-    """The compiler's log, and how often each instruction stands in each function (see `instructions`).
+def compile_and_list(
+    source: str, name: str, options: Sequence[str], listing: bool = True
+) -> tuple[str, dict[str, Counter[str]]]:
+    """The compiler's log, and with `listing` how often each instruction stands in each function (see `instructions`).
 
     What was compiled before, by the same compiler from the same text and options, is looked up in `cache_folder`; a
     text that includes others must change with them (sources.program sees to that). Errors as `compile_cubin`.
     """
-    key = hashlib.sha256(json.dumps([version(), source, name, list(options)]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([version(), source, name, list(options), listing]).encode()).hexdigest()[:32]
     path = cache_folder() / f"{key}.json"
     if path.exists():
         log, listed = json.loads(path.read_text(encoding="utf-8"))
     else:
         cubin, log = compile_cubin(source, name, options)
-        listed = instructions(cubin)
+        listed = instructions(cubin) if listing else {}
         _keep(path, json.dumps([log, listed]))
     return log, {function: Counter(counts) for function, counts in listed.items()}
 
