@@ -19,7 +19,7 @@ from typing import Any
 
 from minitorch_unet import __version__
 
-from .backend import check_device, set_num_threads
+from .backend import check_device, describe_device, set_num_threads, use_device
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_num_threads(options.threads)
         if getattr(options, "device", None):
             options.device = check_device(options.device)
+            use_device(options.device)
         return options.run(options)
     except BrokenPipeError:  # the reader (head, say) has seen enough
         sys.stderr.close()
@@ -64,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="minitorch-unet",
-        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy.",
+        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy or on a CUDA GPU.",
         epilog=EPILOG,
         formatter_class=_Help,
     )
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _path_option(demo, "--output", "FOLDER", "for everything (default: runs/demo)", default=Path("runs/demo"))
     demo.add_argument("--quick", action="store_true", help="a shortened run, to see that everything works")
     demo.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="start of all random numbers (default: 0)")
-    _machine_options(demo, device=False)
+    _machine_options(demo)
 
     train = command(
         "train", run_train, "train a U-Net on pairs of image and label",
@@ -125,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine_options(evaluate)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
-    gradcheck.add_argument("--quiet", action="store_true", help="no progress bar")
+    _machine_options(gradcheck)
     gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
 
     plan = command("plan", run_plan, "predict the memory of a training step, without building the network")
@@ -146,6 +147,19 @@ def build_parser() -> argparse.ArgumentParser:
     compile_.add_argument(
         "--arch", action="append", default=[], metavar="sm_NN", help="may be repeated (default: as the sources state)"
     )
+
+    simulate = command(
+        "simulate", run_simulate, "run a script of CUDA kernels without a GPU, and find the kernels' mistakes",
+        "minitorch-unet simulate SCRIPT.py [--check | --count] [--seed N] [--] [script arguments]",
+    )  # fmt: skip
+    mode = simulate.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="watch every access to memory: races, bounds and so on")
+    mode.add_argument("--count", action="store_true", help="count the accesses to memory, line by line")
+    simulate.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
+    )
+    simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; behind -- where they begin with -")
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
@@ -174,11 +188,14 @@ def _whole(least: int) -> Callable[[str], int]:
     return number
 
 
-def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    if device:
-        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE",
+        help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
+        "slowly (default: cpu)",
+    )  # fmt: skip
 
 
 def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -220,9 +237,10 @@ def run_demo_command(options: argparse.Namespace) -> int:
     from .train import Interrupted
 
     began = time.monotonic()
+    print(f"device: {describe_device(options.device)}", flush=True)
     try:
         with Progress(options.quiet) as progress:
-            scores = run_demo(options.output, options.quick, options.seed, progress.report)
+            scores = run_demo(options.output, options.quick, options.seed, progress.report, options.device)
     except Interrupted as stop:
         print(f"{stop}; run it again to see the whole demonstration", file=sys.stderr)
         return 128 + stop.number
@@ -267,7 +285,7 @@ def run_train(options: argparse.Namespace) -> int:
     if not options.resume:
         run = start(config, dataset, source, options.device)
         lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")
-    print("\n".join([*lines, *remarks]), flush=True)
+    print("\n".join([*lines, *remarks, f"device: {describe_device(options.device)}"]), flush=True)
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
@@ -306,6 +324,8 @@ def run_predict(options: argparse.Namespace) -> int:
     from .predict import find_images, load_network, predict_files
 
     network, _ = load_network(options.checkpoint, options.device)
+    if options.device != "cpu":  # on the error output: the standard output lists the pictures
+        print(f"device: {describe_device(options.device)}", file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
             network, find_images(options.images), options.output, f".{options.format}", progress.count
@@ -334,7 +354,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         dataset = select(dataset, options.only)
     with Progress(options.quiet) as progress:
         scores = evaluate(network, dataset, progress.count)
-    print("\n".join(dataset.describe()))
+    print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe()]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
     if options.json:
@@ -350,8 +370,8 @@ def run_gradcheck(options: argparse.Namespace) -> int:
     from .gradcheck_table import format_table, run_table
 
     with Progress(options.quiet) as progress:
-        rows = run_table(options.filter, lambda row: progress.step(row.name))
-    print(format_table(rows))
+        rows = run_table(options.filter, lambda row: progress.step(row.name), options.device)
+    print(f"device: {describe_device(options.device)}", format_table(rows), sep="\n")
     return 0 if all(row.passed for row in rows) else 1
 
 
@@ -395,6 +415,25 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    """`minitorch-unet simulate`."""
+    from .simulator.command import run_script
+
+    # Right behind the script's name stand options of this command, up to "--" or to anything else.
+    while options.arguments and options.arguments[0] in ("--check", "--count", "--seed", "--"):
+        option = options.arguments.pop(0)
+        if option == "--":
+            break
+        if option == "--seed":
+            options.seed = int(options.arguments.pop(0)) if options.arguments else -1
+        else:
+            setattr(options, option.strip("-"), True)
+    if options.seed < 0 or (options.check and options.count):
+        raise ValueError("--seed needs a whole number from 0 on; --check and --count exclude each other")
+    mode = "check" if options.check else "count" if options.count else "fast"
+    return run_script(options.script, options.arguments, mode, options.seed)
 
 
 def run_info(options: argparse.Namespace) -> int:
