@@ -148,6 +148,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--arch", action="append", default=[], metavar="sm_NN", help="may be repeated (default: as the sources state)"
     )
 
+    simulate = command(
+        "simulate", run_simulate, "run a script of CUDA kernels without a GPU, and find the kernels' mistakes",
+        "minitorch-unet simulate SCRIPT.py [--check | --count] [--seed N] [--] [script arguments]",
+    )  # fmt: skip
+    mode = simulate.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="watch every access to memory: races, bounds and so on")
+    mode.add_argument("--count", action="store_true", help="count the accesses to memory, line by line")
+    simulate.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
+    )
+    simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; behind -- where they begin with -")
+
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
     return parser
@@ -402,6 +415,25 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    """`minitorch-unet simulate`."""
+    from .simulator.command import run_script
+
+    # Right behind the script's name stand options of this command, up to "--" or to anything else.
+    while options.arguments and options.arguments[0] in ("--check", "--count", "--seed", "--"):
+        option = options.arguments.pop(0)
+        if option == "--":
+            break
+        if option == "--seed":
+            options.seed = int(options.arguments.pop(0)) if options.arguments else -1
+        else:
+            setattr(options, option.strip("-"), True)
+    if options.seed < 0 or (options.check and options.count):
+        raise ValueError("--seed needs a whole number from 0 on; --check and --count exclude each other")
+    mode = "check" if options.check else "count" if options.count else "fast"
+    return run_script(options.script, options.arguments, mode, options.seed)
 
 
 def run_info(options: argparse.Namespace) -> int:
