@@ -37,6 +37,7 @@ RANKS = {
     "gradcheck_table": 10,
     "predict": 8,
     "scoring": 8,
+    "score_choice": 9,
     "evaluate": 9,
     "train": 10,
     "demo": 11,
