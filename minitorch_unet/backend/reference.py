@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import memory
+from .precision import is_short, wide
 from .threads import run_parallel
 
 Array = Any
@@ -37,6 +38,16 @@ class Kernels:
         n, c, h, w = shape
         make = self.xp.zeros if zero else self._empty
         return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+    def erf(self, x: Array) -> Array:
+        """The error function of each element, by SciPy or CuPy's copy of it."""
+        if self.xp is np:
+            from scipy import special
+        elif self.xp.__name__ == "cupy":
+            from cupyx.scipy import special
+        else:
+            special = self.xp.cupyx.scipy.special
+        return special.erf(x)
 
     def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Independent pieces of work: on threads for NumPy; one after another on a GPU, which is parallel inside."""
@@ -68,8 +79,14 @@ class Kernels:
     ) -> Array:  # fmt: skip
         """y[n,k,p,q] = b[k] + sum_{c,r,s} x[n, c, p*stride + r*dilation - padding, ...] w[k,c,r,s] -> (N, K, P, Q).
 
-        x may be a tuple of arrays whose channels follow one another. With relu, y = max(y, 0).
+        x may be a tuple of arrays whose channels follow one another. With relu, y = max(y, 0). With 16-bit maps the
+        weight is rounded to their type; bias and sums are float32, and y is rounded once.
         """
+        first = x[0] if isinstance(x, tuple) else x
+        if is_short(first.dtype):
+            how = (stride, padding, dilation, groups, relu)
+            y = self.conv2d(widened(x), widened(weight.astype(first.dtype)), widened(bias), *how)
+            return y.astype(first.dtype)
         kernel = weight.shape[2:]
         x = self.join(x)
         x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
@@ -104,8 +121,13 @@ class Kernels:
         """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy.
 
         A bias (C), for the latter's sake, is added to the result. With a mask, of its shape, the result is 0 where the
-        mask is not above 0: the gradient goes on back through the ReLU that the input came from.
+        mask is not above 0: the gradient goes on back through the ReLU that the input came from. 16-bit maps: as
+        in conv2d.
         """
+        if is_short(gy.dtype):
+            how = (input_size, stride, padding, dilation, groups)
+            short = widened(weight.astype(gy.dtype))
+            return self.conv2d_input_grad(widened(gy), short, *how, widened(bias), widened(mask)).astype(gy.dtype)
 
         def whole(gy: Array, w: Array) -> Array:
             if stride == (1, 1):
@@ -128,7 +150,12 @@ class Kernels:
     def conv2d_weight_grad(
         self, x: Any, gy: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
-        """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy."""
+        """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy.
+
+        Of 16-bit maps it is float32, as the weights are.
+        """
+        if is_short(gy.dtype):
+            return self.conv2d_weight_grad(widened(x), widened(gy), kernel, stride, padding, dilation, groups)
         x = self.pad(self.join(x), padding[0], padding[0], padding[1], padding[1])
         parts = []
         for g in range(groups):
@@ -262,8 +289,8 @@ class Kernels:
         return g, self.channel_sums(g)
 
     def channel_sums(self, x: Array) -> Array:
-        """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64."""
-        return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
+        """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64; float32 of 16 bits."""
+        return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(wide(x.dtype))
 
     def add_into(self, total: Array, x: Array) -> None:
         """total += x, large arrays side by side on threads."""
@@ -375,6 +402,7 @@ class Kernels:
 
         The variance is that of x less its mean, so that a large mean costs no digits.
         """
+        x = widened(x)
         xp, axes = self.xp, (0, *range(2, x.ndim))
         count = max(1, x.size // max(1, x.shape[1]))
         mean = xp.sum(x, axis=axes, dtype=np.float64) / count
@@ -383,7 +411,12 @@ class Kernels:
         return mean, xp.sum(centred * centred, axis=axes, dtype=np.float64) / count - rest * rest
 
     def scale_shift(self, x: Array, centre: Array, scale: Array, shift: Array, relu: bool = False) -> Array:
-        """y = (x - centre) scale + shift for x (N, C, ...), the others (C) of x's type. With relu, y = max(y, 0)."""
+        """y = (x - centre) scale + shift for x (N, C, ...), the others (C) of x's type. With relu, y = max(y, 0).
+
+        With 16-bit x the others are float32; y is of x's type.
+        """
+        if is_short(x.dtype):
+            return self.scale_shift(widened(x), centre, scale, shift, relu).astype(x.dtype)
         y = x - per_channel(centre, x.ndim)
         y *= per_channel(scale, x.ndim)
         y += per_channel(shift, x.ndim)
@@ -400,6 +433,10 @@ class Kernels:
         scale inverse g. Ioffe and Szegedy 2015, section 3. y is given if max(y, 0) followed: then g = gy where y > 0.
         x, y, gy (N, C, ...); mean, inverse, scale and the two sums (C) in float64. `owned`: gy may be overwritten.
         """
+        if is_short(x.dtype):
+            wider = (widened(gy), widened(x), widened(y), mean, inverse, scale, training, True)
+            gx, *sums = self.batch_norm_backward(*wider)
+            return gx.astype(x.dtype), sums[0], sums[1]
         xp, ndim, axes = self.xp, x.ndim, (0, *range(2, x.ndim))
         g = gy if y is None else xp.multiply(gy, y > 0, out=gy if owned else None)
         centre, rest = rounded(mean, x.dtype)
@@ -504,6 +541,14 @@ class Kernels:
         square += (1 - beta2) * g * g
         p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
 
+    def unscale(self, gradients: Iterable[Array], factor: float) -> bool:
+        """Multiply all gradients by the factor in place; whether all of them are then finite (one read by the host)."""
+        finite = []
+        for g in gradients:
+            g *= factor
+            finite.append(self.xp.isfinite(g).all())
+        return bool(self.xp.stack(finite).all())
+
     def rmsprop_update(
         self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
         alpha: float, eps: float, weight_decay: float, momentum: float,
@@ -524,6 +569,13 @@ class Kernels:
             velocity += change
             change = velocity
         p -= lr * change
+
+
+def widened(x: Any) -> Any:
+    """16-bit arrays (also a tuple of them) in float32; others, and None, as they are."""
+    if isinstance(x, tuple):
+        return tuple(widened(part) for part in x)
+    return x if x is None or not is_short(x.dtype) else x.astype(np.float32)
 
 
 def per_channel(values: Array, ndim: int) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for, to_device
+from ..backend import kernels_for, to_device, wide
 from ..tensor import Tensor, apply, no_grad
 from .reduce import var
 
@@ -62,7 +62,7 @@ def group_norm(
     _check_affine("group_norm", (channels,), weight=weight, bias=bias)
     grouped = input.reshape(input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
     y = _standardise("group_norm", grouped, tuple(range(2, grouped.ndim)), eps).reshape(input.shape)
-    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))))
+    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))), input.dtype)
 
 
 def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -76,7 +76,7 @@ def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | No
         raise ValueError(f"instance_norm: input {input.shape} has one pixel per channel; there must be more than one")
     _check_affine("instance_norm", (input.shape[1],), weight=weight, bias=bias)
     y = _standardise("instance_norm", input, tuple(range(2, input.ndim)), eps)
-    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))))
+    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))), input.dtype)
 
 
 def layer_norm(
@@ -89,7 +89,7 @@ def layer_norm(
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
     _check_affine("layer_norm", shape, weight=weight, bias=bias)
     y = _standardise("layer_norm", input, tuple(range(input.ndim - len(shape), input.ndim)), eps)
-    return _affine(y, weight, bias, shape)
+    return _affine(y, weight, bias, shape, input.dtype)
 
 
 def dropout(
@@ -125,15 +125,18 @@ def manual_seed(seed: int) -> None:
 
 
 def _standardise(name: str, input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) over the axes; of 16-bit x in float32."""
     if math.prod(input.shape[i] for i in axes) < 1:
         raise ValueError(f"{name}: nothing to normalise over in shape {input.shape}")
-    return (input - input.mean(axes, keepdim=True)) * (var(input, axes, correction=0, keepdim=True) + eps) ** -0.5
+    x = input.to(wide(input.dtype))
+    return (x - x.mean(axes, keepdim=True)) * (var(x, axes, correction=0, keepdim=True) + eps) ** -0.5
 
 
-def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...]) -> Tensor:
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...], dtype: Any) -> Tensor:
+    """weight y + bias, then in `dtype`."""
     if weight is not None:
         y = y * weight.reshape(view)
-    return y if bias is None else y + bias.reshape(view)
+    return (y if bias is None else y + bias.reshape(view)).to(dtype)
 
 
 def _check_affine(name: str, shape: tuple[int, ...], **tensors: Tensor | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for
+from ..backend import is_floating, kernels_for
 from ..tensor import Tensor, apply, normal_axes
 
 
@@ -199,5 +199,5 @@ def require_4d(function: str, argument: str, tensor: Tensor) -> None:
         raise TypeError(f"{function}: {argument} must be a Tensor, found {type(tensor).__name__}")
     if tensor.ndim != 4:
         raise ValueError(f"{function}: {argument} has shape {tensor.shape}; it must have the four axes (N, C, H, W)")
-    if tensor.dtype.kind != "f":
+    if not is_floating(tensor.dtype):
         raise TypeError(f"{function}: {argument} has type {tensor.dtype}; it must be floating-point, e.g. float32")

@@ -313,12 +313,8 @@ class Erf(Op):
 
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
-        if ctx.xp is np:
-            from scipy.special import erf
-        else:
-            from cupyx.scipy.special import erf
         ctx.save(a=a)
-        return erf(a)
+        return ctx.kernels.erf(a)
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.precision import wide
 from ..backend.reference import rounded
 from .core import Context, Op, array_ops
 
@@ -27,9 +28,10 @@ class BatchNorm(Op):
     ) -> Any:
         inverse = 1 / ctx.xp.sqrt(var + eps)
         scale = inverse if weight is None else weight * inverse
-        centre, rest = rounded(mean, x.dtype)
+        kept = wide(x.dtype)
+        centre, rest = rounded(mean, kept)
         shift = -rest * scale if bias is None else bias - rest * scale
-        y = ctx.kernels.scale_shift(x, centre, scale.astype(x.dtype), shift.astype(x.dtype), relu)
+        y = ctx.kernels.scale_shift(x, centre, scale.astype(kept), shift.astype(kept), relu)
         ctx.save(x=x, y=y if relu else None, weight=weight, mean=mean, inverse=inverse, eps=eps, training=training)
         return y
 
