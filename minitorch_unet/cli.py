@@ -33,7 +33,8 @@ examples:
   minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
   minitorch-unet train --resume --output runs/mine
   minitorch-unet predict runs/mine new_images/ --output segmented/
-  minitorch-unet evaluate runs/mine --data held_out/
+  minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
+  minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
 """
 
 
@@ -104,7 +105,10 @@ def build_parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(TrainConfig):
         _setting_option(settings, field)
 
-    predict = command("predict", run_predict, "segment images of any size, tile by tile")
+    predict = command(
+        "predict", run_predict, "segment images of any size, tile by tile",
+        "minitorch-unet predict CHECKPOINT IMAGES... [--output FOLDER] [--instances FOLDER] [options]",
+    )  # fmt: skip
     predict.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     _path_option(
@@ -118,7 +122,10 @@ def build_parser() -> argparse.ArgumentParser:
     _object_options(predict)
     _machine_options(predict)
 
-    evaluate = command("evaluate", run_evaluate, "compare predictions with labels by the scores that fit the data")
+    evaluate = command(
+        "evaluate", run_evaluate, "compare predictions with labels by the scores that fit the data",
+        "minitorch-unet evaluate CHECKPOINT --data FOLDER [--only PART] [--scores NAMES] [--json FILE] [options]",
+    )  # fmt: skip
     evaluate.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     _data_options(evaluate, required=True)
     evaluate.add_argument("--only", metavar="PART", help="judge only these pairs, e.g. '20-23' (default: all)")
@@ -216,7 +223,7 @@ def _object_options(parser: argparse.ArgumentParser) -> None:
         "--split", choices=SPLITS, default="components", help="what parts objects that touch (default: components)"
     )
     group.add_argument("--depth", type=float, metavar="X", help="least depth of a part (default: 1 pixel, or 0.1)")
-    group.add_argument("--min-area", type=_whole(0), default=0, metavar="N", help="of an object, in pixels (default: 0)")
+    group.add_argument("--min-area", type=_whole(0), default=0, metavar="N", help="of an object (default: 0 pixels)")
     group.add_argument(
         "--seam", type=_whole(0), default=2, metavar="N",
         help="join objects across this many pixels of border; training parts them by 2 (default: 2)",
