@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .backend import autocast, kernels_for
+from .backend import Scaling, autocast, kernels_for
 from .optim import Optimizer
 from .tensor import Tensor
 
@@ -17,7 +17,7 @@ class GradScaler:
     The loss is multiplied by a scale, so that small gradients stay above float16's least number (6e-8); `step` divides
     the weights' float32 gradients by it again, and leaves the update out where one of them is infinite or NaN.
     `update` then multiplies the scale by `backoff_factor`, or by `growth_factor` after `growth_interval` steps without
-    such a gradient. bfloat16 has float32's range and needs none of this.
+    such a gradient. All of that happens on the loss's device. bfloat16 has float32's range and needs none of this.
 
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -39,51 +39,62 @@ class GradScaler:
             )
         if growth_interval < 1:
             raise ValueError(f"GradScaler: growth_interval is {growth_interval}; it must be at least 1")
-        self._scale = float(init_scale)
         self.growth_factor, self.backoff_factor, self.growth_interval = growth_factor, backoff_factor, growth_interval
-        self._good_steps = 0
-        self._overflowed = False
-        self._unscaled = False
+        self._start = (float(init_scale), 0)  # scale and good steps, until a loss shows where they should be
+        self._scaling: Scaling | None = None
+        self._checked = False
 
     def get_scale(self) -> float:
-        """The factor in use now."""
-        return self._scale
+        """The factor in use now. On a GPU the host waits for it."""
+        return self._start[0] if self._scaling is None else float(self._scaling.factors[0])
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss times the scale; call `.backward()` on it."""
-        return loss * self._scale
+        return loss * Tensor(self._state_for(loss).factors[0])
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the scale now, e.g. to clip them; `step` then does not do it again."""
-        if self._unscaled:
+        scaling = self._state_for(optimizer.params[0])
+        if scaling.unscaled:
             raise ValueError("GradScaler.unscale_: the gradients are unscaled already; call update() after each step")
-        gradients = [p.grad.data for p in optimizer.params if p.grad is not None]
-        if gradients:
-            self._overflowed = not kernels_for(gradients[0]).unscale(gradients, 1 / self._scale)
-        self._unscaled = True
+        self._check(optimizer, scaling, unscale=True)
 
-    def step(self, optimizer: Optimizer) -> bool:
-        """Unscale the gradients and update the parameters, unless a gradient is not finite; whether it was done."""
-        if not self._unscaled:
-            self.unscale_(optimizer)
-        if not self._overflowed:
-            optimizer.step()
-        return not self._overflowed
+    def step(self, optimizer: Optimizer) -> bool | None:
+        """Update the parameters by the unscaled gradients, unless one is not finite; whether it was done.
+
+        On a GPU that is not known yet (None): the device decides, and nobody waits for it.
+        """
+        scaling = self._state_for(optimizer.params[0])
+        if not scaling.unscaled:
+            self._check(optimizer, scaling, unscale=False)
+        optimizer.step(scaling)
+        kernels = kernels_for(scaling.factors)
+        return None if kernels.asynchronous else not kernels.overflowed(scaling)
 
     def update(self) -> None:
         """Lower the scale after an overflow, raise it after enough steps without one."""
-        if self._overflowed:
-            self._scale, self._good_steps = self._scale * self.backoff_factor, 0
-        elif self._unscaled:
-            self._good_steps += 1
-            if self._good_steps == self.growth_interval:
-                self._scale, self._good_steps = self._scale * self.growth_factor, 0
-        self._overflowed = self._unscaled = False
+        if self._scaling is not None and self._checked:
+            how = (self.growth_factor, self.backoff_factor, self.growth_interval)
+            kernels_for(self._scaling.factors).adjust_scale(self._scaling, *how)
+            self._checked = self._scaling.unscaled = False
 
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint must keep."""
-        return {"scale": self._scale, "good_steps": self._good_steps}
+        good_steps = self._start[1] if self._scaling is None else int(self._scaling.state[1])
+        return {"scale": self.get_scale(), "good_steps": good_steps}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue from a `state_dict`."""
-        self._scale, self._good_steps = float(state["scale"]), int(state["good_steps"])
+        self._start, self._scaling = (float(state["scale"]), int(state["good_steps"])), None
+
+    def _check(self, optimizer: Optimizer, scaling: Scaling, unscale: bool) -> None:
+        gradients = [p.grad.data for p in optimizer.params if p.grad is not None]
+        if gradients:
+            kernels_for(gradients[0]).check_gradients(gradients, scaling, unscale)
+        scaling.unscaled, self._checked = unscale, True
+
+    def _state_for(self, tensor: Tensor) -> Scaling:
+        """The state, in the memory of this Tensor's device."""
+        if self._scaling is None:
+            self._scaling = Scaling(kernels_for(tensor.data).xp, *self._start)
+        return self._scaling

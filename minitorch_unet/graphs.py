@@ -31,8 +31,8 @@ class GraphedStep:
     result is a Tensor whose values the next call overwrites. `before` is called before each step, outside the graph: it
     writes what changes (a learning rate) to the device.
 
-    Raises ValueError for arrays whose number, shapes, types or device differ from the first call's, and on a device that
-    has no graphs (a CPU).
+    Raises ValueError for arrays whose number, shapes, types or device differ from the first call's, and on the CPU,
+    which has no graphs.
     """
 
     WARM_UP = 2

@@ -302,16 +302,20 @@ class Tensor:
         return self.node is None
 
     def numpy(self) -> np.ndarray:
-        """The values in host memory; refuses a Tensor with history, which `.detach()` takes off."""
+        """The values in host memory; refuses a Tensor with history, which `.detach()` takes off. Raises as `item`."""
         if self.requires_grad:
             raise ValueError("numpy: this Tensor requires a gradient; call .detach().numpy()")
-        return to_numpy(self.data)
+        values = to_numpy(self.data)
+        kernels_for(self.data).check()
+        return values
 
     def item(self) -> float:
-        """The single value as a Python number."""
+        """The single value as a Python number. Raises what kernels could not say earlier, see `Kernels.check`."""
         if self.size != 1:
             raise ValueError(f"item: a Tensor of shape {self.shape} holds {self.size} values; it must hold exactly one")
-        return self.data.item()
+        value = self.data.item()
+        kernels_for(self.data).check()
+        return value
 
     def detach(self) -> Tensor:
         """The same data without history."""

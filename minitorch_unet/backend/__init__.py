@@ -15,6 +15,7 @@ from .devices import (
     to_numpy,
     use_device,
 )
+from .draws import Draws, take
 from .dry import dry_run, dry_running
 from .precision import (
     autocast,
@@ -28,10 +29,14 @@ from .precision import (
 )
 from .reference import Kernels
 from .threads import assumed_threads, available_cores, get_num_threads, run_parallel, set_num_threads
+from .updates import Clock, Scaling, unscaled
 
 __all__ = [
     "Array",
+    "Clock",
+    "Draws",
     "Kernels",
+    "Scaling",
     "array_module",
     "assumed_threads",
     "autocast",
@@ -55,8 +60,10 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "simulator_unavailable_reason",
+    "take",
     "to_device",
     "to_numpy",
+    "unscaled",
     "use_device",
     "wide",
 ]

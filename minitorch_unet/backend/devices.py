@@ -143,6 +143,7 @@ def to_device(array: Array, device: str) -> Array:
     source = device_of(array)
     if source == device:
         return array
+    array = np.asarray(array) if isinstance(array, np.generic) else array
     order = memory_order(array)
     laid_out, back = array.transpose(order), np.argsort(order).tolist()  # CuPy transfers in C order only
     if device == "cpu":
@@ -151,7 +152,7 @@ def to_device(array: Array, device: str) -> Array:
         laid_out = laid_out.get()
     xp = library(device)
     with xp.cuda.Device(int(device.partition(":")[2] or 0)):
-        made = xp.asarray(np.ascontiguousarray(laid_out)) if isinstance(laid_out, np.ndarray) else laid_out.copy()
+        made = xp.asarray(np.asarray(laid_out, order="C")) if isinstance(laid_out, np.ndarray) else laid_out.copy()
     return made.transpose(back)
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import memory
+from .draws import Draws
 from .precision import is_short, wide
 from .threads import run_parallel
+from .updates import Updates
 
 Array = Any
 Pair = tuple[int, int]
@@ -24,7 +26,7 @@ Pair = tuple[int, int]
 SLAB_PIXELS = 768  # output pixels a matrix product works on at a time: measured best between 512 and 1024
 
 
-class Kernels:
+class Kernels(Updates):
     """Array routines for one array library `xp` (NumPy or CuPy). A faster backend overrides methods of this class."""
 
     def __init__(self, xp: Any) -> None:
@@ -292,6 +294,25 @@ class Kernels:
         """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64; float32 of 16 bits."""
         return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(wide(x.dtype))
 
+    def relu(self, x: Array) -> Array:
+        """max(x, 0)."""
+        return self.xp.maximum(x, 0)
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """The same values in another floating-point type."""
+        return x.astype(dtype)
+
+    def dropout(self, x: Array, p: float, draws: Draws) -> Array:
+        """Each value set to 0 with probability p, the others divided by 1 - p.
+
+        A value is 0 where its number of `draws` is below p: the numbers are dealt out in the order (N, H, W, C), in
+        which maps lie in memory, else in C order.
+        """
+        order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))
+        kept = draws.uniform(x.size).reshape([x.shape[i] for i in order]) >= p
+        scale = kept.transpose(np.argsort(order)).astype(x.dtype) * x.dtype.type(1 / (1 - p))
+        return x * (scale if self.xp is np else self.xp.asarray(scale))
+
     def add_into(self, total: Array, x: Array) -> None:
         """total += x, large arrays side by side on threads."""
         if total.ndim < 3 or total.size < 100_000:
@@ -480,6 +501,47 @@ class Kernels:
         xp.copyto(e, 0, where=w[:, None] == 0)
         return e
 
+    def cross_entropy(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int,
+        mean: bool, gradient: bool,
+    ) -> tuple[Array, Any, Array | None]:  # fmt: skip
+        """(loss, share, made): loss = energy share, one value of scores' type; share = 1, or with `mean` 1 / sum of w.
+
+        With `gradient` a backend may also make what its `cross_entropy_backward` is then given. Raises ValueError for
+        illegal labels, and with `mean` if the weights sum to 0; where that would make the host wait, `check` does.
+        """
+        sums = self.softmax_cross_entropy(scores, labels, weight, pixel_weight, ignore_index)
+        energy, total, illegal = sums.tolist()
+        if illegal:
+            counted = labels[labels != ignore_index]
+            raise self.illegal_labels(int(counted.min()), int(counted.max()), scores.shape[1])
+        if mean and total == 0:
+            raise self.no_weight()
+        share = 1 / total if mean else 1.0
+        return self.xp.asarray(energy * share, scores.dtype), share, None
+
+    def cross_entropy_backward(
+        self, gy: Array, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None,
+        ignore_index: int, share: Any, gradient: Array | None,
+    ) -> Array:  # fmt: skip
+        """gy times the gradient of that loss, (N, C, ...); share and gradient as `cross_entropy` gave them."""
+        return self.softmax_cross_entropy_backward(scores, labels, weight, pixel_weight, ignore_index, gy * share)
+
+    def illegal_labels(self, smallest: int, largest: int, classes: int) -> ValueError:
+        """The error for labels that are none of the classes."""
+        return ValueError(
+            f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}"
+        )
+
+    def no_weight(self) -> ValueError:
+        """The error for a mean over nothing."""
+        return ValueError(
+            "cross_entropy: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels"
+        )
+
+    def check(self) -> None:
+        """Raise ValueError for what kernels have found wrong and could not say at once; here they always can."""
+
     def label_weights(
         self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
     ) -> tuple[Array, Array, Array]:
@@ -504,71 +566,6 @@ class Kernels:
         e = xp.exp(below)
         mine, margin = (xp.where(hot, a, 0).sum(axis=1) for a in (e, below))
         return e, mine, xp.where(hot, 0, e).sum(axis=1), -margin
-
-    # ---------------------------------------------------------------- updates
-
-    def sgd_update(
-        self, p: Array, g: Array, velocity: Array | None, first: bool, lr: float,
-        momentum: float, dampening: float, weight_decay: float, nesterov: bool,
-    ) -> None:  # fmt: skip
-        """In place: g += weight_decay p; v = momentum v + (1 - dampening) g (v = g at first); p -= lr v."""
-        if weight_decay:
-            g = g + weight_decay * p
-        if velocity is not None:
-            if first:
-                velocity[...] = g
-            else:
-                velocity *= momentum
-                velocity += g if dampening == 0 else (1 - dampening) * g
-            g = g + momentum * velocity if nesterov else velocity
-        p -= lr * g
-
-    def adam_update(
-        self, p: Array, g: Array, mean: Array, square: Array, step: int, lr: float,
-        beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
-    ) -> None:  # fmt: skip
-        """In place, step counted from 1: running means of g and g^2, p -= lr mean' / (sqrt(square') + eps).
-
-        The primes divide by 1 - beta^step. Weight decay is added to g, or (decoupled) taken off p directly.
-        """
-        if weight_decay and decoupled:
-            p *= 1 - lr * weight_decay
-        elif weight_decay:
-            g = g + weight_decay * p
-        mean *= beta1
-        mean += (1 - beta1) * g
-        square *= beta2
-        square += (1 - beta2) * g * g
-        p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
-
-    def unscale(self, gradients: Iterable[Array], factor: float) -> bool:
-        """Multiply all gradients by the factor in place; whether all of them are then finite (one read by the host)."""
-        finite = []
-        for g in gradients:
-            g *= factor
-            finite.append(self.xp.isfinite(g).all())
-        return bool(self.xp.stack(finite).all())
-
-    def rmsprop_update(
-        self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
-        alpha: float, eps: float, weight_decay: float, momentum: float,
-    ) -> None:  # fmt: skip
-        """In place: square = running mean of g^2 (if centred less the squared mean of g); p -= lr g / (sqrt + eps)."""
-        if weight_decay:
-            g = g + weight_decay * p
-        square *= alpha
-        square += (1 - alpha) * g * g
-        spread = square
-        if mean is not None:
-            mean *= alpha
-            mean += (1 - alpha) * g
-            spread = square - mean * mean
-        change = g / (self.xp.sqrt(spread) + eps)
-        if velocity is not None:
-            velocity *= momentum
-            velocity += change
-            change = velocity
-        p -= lr * change
 
 
 def widened(x: Any) -> Any:

@@ -157,7 +157,7 @@ def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[A
     labels = _checked_target(name, input, target)
     counts = labels != ignore_index
     labels = kernels_for(input.data).xp.where(counts, labels, 0)
-    checked_index(f"{name}: target", labels, input.shape[1])
+    checked_index(f"{name}: target", labels, input.shape[1], input)
     return labels, counts.astype(input.dtype)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for, to_device, wide
+from ..backend import kernels_for, take, wide
 from ..tensor import Tensor, apply, no_grad
 from .reduce import var
 
@@ -95,11 +95,12 @@ def layer_norm(
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None
 ) -> Tensor:
-    """In training: each value set to 0 with probability p, the others divided by 1 - p. Keeps the mask.
+    """In training: each value set to 0 with probability p, the others divided by 1 - p.
 
-    The mask is drawn from `generator` on the host (the same on every device), or from the engine's own, which
-    `manual_seed` sets; for (N, C, H, W) in the order (N, H, W, C), in which maps lie in memory. Srivastava et al. 2014,
-    in the "inverted" form that leaves prediction unchanged.
+    The random numbers come from `generator`, or from the engine's own, which `manual_seed` sets. They are a function of
+    its key, its counter and the position alone, in the order (N, H, W, C) for (N, C, H, W): the same on every device,
+    drawn where the input is, and drawn again for the gradient, so that nothing is kept. A generator over anything but
+    Philox gives two words as the key. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
@@ -107,11 +108,7 @@ def dropout(
         return input
     if p == 1:
         return input * 0.0
-    order = (0, 2, 3, 1) if input.ndim == 4 else tuple(range(input.ndim))
-    drawn = (generator or default_generator).random([input.shape[i] for i in order], dtype=np.float32)
-    kept = (drawn >= p).transpose(np.argsort(order))
-    scale = kept.astype(input.dtype) * input.dtype.type(1 / (1 - p))
-    return input * (scale if kernels_for(input.data).xp is np else to_device(scale, input.device))
+    return apply("dropout", input, p=p, draws=take(generator or default_generator, input.size))
 
 
 default_generator = np.random.Generator(np.random.Philox(0))

@@ -1,4 +1,4 @@
-"""Batch normalisation as one operation, optionally with the ReLU behind it."""
+"""Batch normalisation as one operation, optionally with the ReLU behind it; and dropout."""
 
 from __future__ import annotations
 
@@ -69,3 +69,19 @@ def _statistics(ctx: Any, x: Any, axes: tuple[int, ...], share: float, view: tup
         return x - ctx.mean.astype(x.dtype).reshape(view), ctx.inverse.astype(x.dtype).reshape(view)
     centred = x - ctx.ops.sum(x, axis=axes, keepdims=True) * share
     return centred, (ctx.ops.sum(centred * centred, axis=axes, keepdims=True) * share + ctx.eps) ** -0.5
+
+
+class Dropout(Op):
+    """y = a / (1 - p) where the element's number is at least p, else 0: linear, and its own gradient.
+
+    Keeps where the numbers begin (`backend.Draws`), not the numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, a: Any, p: float, draws: Any) -> Any:
+        ctx.save(p=p, draws=draws)
+        return ctx.kernels.dropout(a, p, draws)
+
+    @staticmethod
+    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
+        return (ctx.ops.dropout(gy, p=ctx.p, draws=ctx.draws),)

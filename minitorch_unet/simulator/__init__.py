@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import os
 
+from .build import CompileError, CompilerMissing
+from .errors import KernelError
+from .module import Function, Module
+
+__all__ = ["MODES", "CompileError", "CompilerMissing", "Function", "KernelError", "Module", "mode", "set_mode"]
+
 MODES = ("fast", "check")
 VARIABLE = "MINITORCH_UNET_SIMULATOR"
 

@@ -194,13 +194,13 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> ndarray:
-        key = _index(index)
+        key = index_of(index)
         return run("getitem", lambda a: a[key], self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if not isinstance(value, (ndarray, *SCALARS)):
             raise ValueError(f"stand-in: a {type(value).__name__} cannot be assigned to a part of a device array")
-        key = _index(index)
+        key = index_of(index)
         run("setitem", lambda a, v: a.__setitem__(key, v), self, value, writes=self)
 
 
@@ -208,7 +208,7 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
 
 
-def _index(index: Any) -> Any:
+def index_of(index: Any) -> Any:
     """The index as NumPy takes it. Refuses what CuPy does; counts what costs it a transfer or a wait."""
     parts = list(index) if isinstance(index, tuple) else [index]
     masks = arrays = 0

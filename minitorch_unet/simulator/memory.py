@@ -116,6 +116,8 @@ def using_allocator(allocator: Callable[[int], Any] | None = None) -> Iterator[N
 def allocate(shape: tuple[int, ...], dtype: Any, order: str = "C") -> np.ndarray:
     """New memory from the current pool, not filled."""
     dtype = np.dtype(dtype)
+    if dtype.kind not in "biufcV" or dtype.char in "gG":
+        raise ValueError(f"Unsupported dtype {dtype}")
     flat = _aligned(math.prod(shape) * dtype.itemsize, _pool)
     return np.ndarray(shape, dtype, buffer=flat.data, order="F" if order == "F" else "C")
 

@@ -76,6 +76,7 @@ class RawKernel:
         self._check(grid, block, shared_mem)
         values = tuple(self._argument(i, value) for i, value in enumerate(args))
         function = _module(self.code, self.options, mode()).get_function(self.name)
+        function.max_dynamic_shared_size_bytes = self._shared_limit
         recording = capture.capturing(self.name)
         if recording is not None:
             recording.add(self.name, lambda: function(grid, block, values, shared_mem=shared_mem))

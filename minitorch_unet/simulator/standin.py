@@ -20,10 +20,10 @@ import numpy as np
 
 from . import capture, cuda_api, methods
 from . import stats as _stats
-from .device_array import ndarray, run
+from .device_array import index_of, ndarray, run
 from .memory import get_default_memory_pool
 from .raw import RawKernel, RawModule
-from .tables import BINARY, CONSTANTS, FUNCTIONS, UNARY, bound, numpy_call
+from .tables import BINARY, CONSTANTS, FUNCTIONS, UNARY, bound
 
 __version__ = "14.2.0+standin"
 stats, counting = _stats.stats, _stats.counting
@@ -56,19 +56,23 @@ class Add(Ufunc):
 
     def at(self, a: ndarray, indices: Any, b: Any) -> None:
         """Add b at the indices, repeated ones as often as they occur."""
-        run("add.at", np.add.at, a, indices, b, writes=a)
+        key = index_of(indices)
+        run("add.at", lambda x, y: np.add.at(x, key, y), a, b, writes=a)
 
 
 def _function(name: str, parameters: str) -> Callable[..., Any]:
     numpy = getattr(np, name)
+    by_position = parameters.partition("/")[0].split()
 
     def call(*args: Any, **kwargs: Any) -> Any:
         named = bound(name, parameters, args, kwargs)
         out = named.pop("out", None)
-        positional, rest = numpy_call(name, named)
+        if name in ("argmax", "argmin"):
+            named.pop("dtype", None)
+        first = [named.pop(parameter) for parameter in by_position if parameter in named]
         if out is not None:
-            return methods.in_place(name, numpy, out, *positional, **rest)
-        return run(name, numpy, *positional, **rest)
+            return methods.in_place(name, numpy, out, *first, **named)
+        return run(name, numpy, *first, **named)
 
     call.__name__ = name
     return call

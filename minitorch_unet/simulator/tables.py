@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 UNARY = (
     "abs", "absolute", "exp", "expm1", "floor", "invert", "isfinite", "isinf", "isnan", "log", "log1p", "logical_not",
     "negative", "positive", "rint", "sign", "sqrt", "square", "tanh",
@@ -31,37 +29,37 @@ COMPARISONS = {
 }  # fmt: skip
 SIGNS = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 
-# Functions of arrays: parameters in CuPy's order.
+# Functions of arrays: parameters in CuPy's order. Those before the slash go to NumPy by position, under whatever name.
 FUNCTIONS = {
-    "all": "a axis out keepdims",
-    "allclose": "a b rtol atol equal_nan",
-    "any": "a axis out keepdims",
-    "argmax": "a axis dtype out keepdims",
-    "argmin": "a axis dtype out keepdims",
-    "array_equal": "a1 a2 equal_nan",
-    "broadcast_to": "array shape",
-    "clip": "a a_min a_max out",
-    "concatenate": "tup axis out",
-    "count_nonzero": "a axis",
-    "cumsum": "a axis dtype out",
-    "expand_dims": "a axis",
-    "flip": "a axis",
-    "matmul": "x1 x2 out",
-    "max": "a axis out keepdims",
-    "mean": "a axis dtype out keepdims",
-    "min": "a axis out keepdims",
-    "moveaxis": "a source destination",
-    "prod": "a axis dtype out keepdims",
-    "reshape": "a newshape order",
-    "roll": "a shift axis",
-    "squeeze": "a axis",
-    "stack": "tup axis out",
-    "sum": "a axis dtype out keepdims",
-    "take": "a indices axis out",
-    "take_along_axis": "a indices axis",
-    "tensordot": "a b axes",
-    "transpose": "a axes",
-    "where": "condition x y",
+    "all": "a / axis out keepdims",
+    "allclose": "a b / rtol atol equal_nan",
+    "any": "a / axis out keepdims",
+    "argmax": "a / axis dtype out keepdims",
+    "argmin": "a / axis dtype out keepdims",
+    "array_equal": "a1 a2 / equal_nan",
+    "broadcast_to": "array shape /",
+    "clip": "a a_min a_max / out",
+    "concatenate": "tup / axis out",
+    "count_nonzero": "a / axis",
+    "cumsum": "a / axis dtype out",
+    "expand_dims": "a axis /",
+    "flip": "a / axis",
+    "matmul": "x1 x2 / out",
+    "max": "a / axis out keepdims",
+    "mean": "a / axis dtype out keepdims",
+    "min": "a / axis out keepdims",
+    "moveaxis": "a source destination /",
+    "prod": "a / axis dtype out keepdims",
+    "reshape": "a newshape / order",
+    "roll": "a shift / axis",
+    "squeeze": "a / axis",
+    "stack": "tup / axis out",
+    "sum": "a / axis dtype out keepdims",
+    "take": "a indices / axis out",
+    "take_along_axis": "a indices / axis",
+    "tensordot": "a b / axes",
+    "transpose": "a / axes",
+    "where": "condition x y /",
 }
 
 # Methods of arrays: parameters in CuPy's order. Those with bodies of their own stand in methods.py.
@@ -95,23 +93,12 @@ CONSTANTS = (
     "intp", "nan", "newaxis", "pi", "uint16", "uint32", "uint64", "uint8", "uintp",
 )  # fmt: skip
 
-# NumPy's names of parameters that CuPy calls otherwise; None: taken by position.
-RENAMED: dict[tuple[str, str], str | None] = {
-    ("concatenate", "tup"): None,
-    ("stack", "tup"): "arrays",
-    ("reshape", "newshape"): "shape",
-    ("matmul", "x1"): None,
-    ("matmul", "x2"): None,
-    ("where", "condition"): None,
-    ("where", "x"): None,
-    ("where", "y"): None,
-}
 POSITIONAL_METHODS = ("dot", "swapaxes")  # NumPy takes their arguments by position only
 
 
 def bound(function: str, parameters: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by name; raises TypeError for one that CuPy does not have."""
-    names = parameters.split()
+    """The arguments by name, in the order of `parameters`; raises TypeError for one that does not exist."""
+    names = [name for name in parameters.split() if name != "/"]
     if len(args) > len(names):
         raise TypeError(f"{function}: takes at most {len(names)} arguments, found {len(args)}")
     found = dict(zip(names, args, strict=False))
@@ -121,21 +108,4 @@ def bound(function: str, parameters: str, args: tuple[Any, ...], kwargs: dict[st
         if name in found:
             raise TypeError(f"{function}: {name} is given twice")
         found[name] = value
-    return found
-
-
-def numpy_call(function: str, named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments as NumPy's function of that name takes them: (by position, by name)."""
-    positional, rest = [], {}
-    for name, value in named.items():
-        new = RENAMED.get((function, name), name)
-        if new is None:
-            positional.append(value)
-        elif not (function in ("argmax", "argmin") and name == "dtype"):
-            rest[new] = value
-    return positional, rest
-
-
-def numpy_function(name: str) -> Any:
-    """NumPy's function."""
-    return getattr(np, name)
+    return {name: found[name] for name in names if name in found}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from .base import CudaBase
+from .dropout import DropoutKernels
+from .loss import LossKernels
+from .norm import NormKernels
+from .optim import OptimKernels
+from .pointwise import PointwiseKernels
+from .pool import PoolKernels
 
 
-class CudaKernels(CudaBase):
+class CudaKernels(PointwiseKernels, PoolKernels, NormKernels, LossKernels, OptimKernels, DropoutKernels):
     """The reference for CuPy, with the kernels of kernels/cuda/ in the hot places. Put together from their families."""
