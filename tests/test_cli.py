@@ -82,7 +82,7 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
     [
         ("demo", ["--output", "--quick", "--seed", "--threads"]),
         ("train", ["--data", "--output", "--resume", "--config", "--validation", "--device", "--max-hours"]),
-        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--split", "--device", "--threads"]),
+        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
         ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("gradcheck", ["filter"]),
         ("info", ["checkpoint"]),

@@ -59,7 +59,8 @@ def test_instances_are_scored_and_written_alike(cells, tmp_path, capsys) -> None
     assert found["seg"] == pytest.approx(seg(frames)) and 0 < found["seg"] < 1
     hits = sum(count_objects(*frame, [0.5])[0].hits for frame in frames)
     assert found["at"][0]["hits"] == hits
-    assert f"SEG {found['seg']:.4f}" in printed and "instances: predicted objects against the ids of the labels" in printed
+    assert f"SEG {found['seg']:.4f}" in printed
+    assert "instances: predicted objects against the ids of the labels" in printed
     assert found["options"] == {
         "threshold": 0.4, "split": "distance", "depth": None, "min_area": 8, "clear_border": False, "seam": 2,
         "grow": 0, "fill_holes": True,
@@ -115,6 +116,7 @@ def test_membranes_on_a_real_slice(shared_data, cells, capsys) -> None:
     assert call(*evaluate) == 0
     printed = capsys.readouterr().out
     assert "membranes: class 1, the larger one, is the interior of cells" in printed
-    values = {line[:20].strip(): float(line[20:30]) for line in printed.splitlines() if line.startswith(("V_", "pixel e"))}
+    rows = [line for line in printed.splitlines() if line.startswith(("V_", "pixel e"))]
+    values = {row[:20].strip(): float(row[20:30]) for row in rows}
     assert set(values) == {"V_rand (thinned)", "V_info (thinned)", "pixel error"}
     assert all(0 <= v <= 1 for v in values.values())
