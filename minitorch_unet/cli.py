@@ -200,6 +200,8 @@ def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
         group.add_argument(name, action=argparse.BooleanOptionalAction, **how)
     else:
         metavar = {int: "N", float: "X"}.get(kind)
+        if field.metadata["bare"] is not None:
+            how |= {"nargs": "?", "const": field.metadata["bare"]}
         group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, metavar=metavar, **how)
 
 

@@ -191,7 +191,7 @@ def test_cuda_without_cupy(fails, trained, device) -> None:
 @pytest.mark.parametrize(
     ("toml", "parts"),
     [
-        ("bases = 3", ["unknown setting 'bases'; known are base, "]),
+        ("bases = 3", ["unknown setting 'bases'; known are angle, base, "]),
         ("base = '3'", ["base is '3'; it must be of type int"]),
         ("flips = 1", ["flips is 1; it must be of type bool"]),
         ("base = 3 4", ["run.toml: cannot be read as TOML"]),

@@ -34,6 +34,7 @@ RANKS = {
     "gradcheck_cases": 8,
     "gradcheck_modules": 9,
     "gradcheck_table": 10,
+    "batches": 8,
     "predict": 8,
     "evaluate": 9,
     "train": 10,
