@@ -2,12 +2,12 @@
 
     python benchmarks/augment.py --base 16 --size 572
 
-Both kinds of steps train the same network by the training loop's own means (`Ahead`, `train_step`), in turns of a few
-steps each, so that a drift of the machine's speed meets both. "plain" has no augmentation at all; "usual" is the default
-(flips, quarter turns, grey values); "elastic" adds the paper's field; "all" turns everything on. A ratio is taken
-within a turn against the plain steps of that turn; the median over the turns is printed, as one JSON line. `batch_s` is
-the time to make one batch, which the thread of `Ahead` spends beside the step. `processor_ratio` compares the time of
-all threads together, which other processes on the machine disturb less.
+All kinds of steps train the same network by the training loop's own means (`Ahead`, `train_step`), in turns of a few
+steps each, so that a drift of the machine's speed meets all of them. "plain" has no augmentation at all; "usual" is the
+default (flips, quarter turns, grey values); "elastic" adds the paper's field; "all" turns everything on. A ratio is
+taken within a turn against the plain steps of that turn; the median over the turns is printed, as one JSON line.
+`processor_ratio` compares the time of all threads together, which other processes on the machine disturb less.
+`batch_s` is the time to make one batch, which the thread of `Ahead` spends beside the step.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ import numpy as np
 from .config import TrainConfig
 from .data import Dataset, augment, connected_components, draw_warp, extract, later_weight_map, weight_map
 from .data.weights import IGNORE
+from .errors import DataError
 from .unet import UNet
 
 DEFAULT_TILE = 388
+_TRIES = 50  # draws of a tile until one holds a pixel that counts
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
@@ -52,7 +54,17 @@ class TileMaker:
         parts = []
         for i in range(position * self.config.batch, (position + 1) * self.config.batch):
             rng = np.random.default_rng([self.config.seed, 2, epoch, i])
-            parts.append(self._tile(rng, int(order[i % len(order)])))
+            index = int(order[i % len(order)])
+            for _ in range(_TRIES):
+                tile = self._tile(rng, index)
+                if (tile[1] != IGNORE).any():
+                    break
+            parts.append(tile)
+        if all((label == IGNORE).all() for _, label, _ in parts):
+            raise DataError(
+                f"{self.dataset.source}: {_TRIES} tiles of {self.dataset.names[index]} hold ignored pixels only"
+                "; larger tiles or a smaller shift may help"
+            )
         images, labels, weights = zip(*parts, strict=True)
         return np.stack(images), np.stack(labels), None if weights[0] is None else np.stack(weights)
 

@@ -78,6 +78,19 @@ def test_the_later_formula_weighs_the_foreground_1() -> None:
     assert tiles.class_weights is None
 
 
+def test_a_tile_without_a_pixel_that_counts_is_drawn_again() -> None:
+    tiles = maker([(64, 64)], tile=8)
+    label = np.full((64, 64), IGNORE)
+    label[:12] = 1
+    tiles.dataset._cache[0] = dataclasses.replace(tiles.dataset[0], label=label)
+    tiles.class_weights[:] = 1
+    counts = [(tiles.batch(step)[1] != IGNORE).sum() for step in range(30)]
+    assert min(counts) > 0 and len(set(counts)) > 2
+    label[:] = IGNORE
+    with pytest.raises(DataError, match="50 tiles of pattern 0 hold ignored pixels only"):
+        tiles.batch(0)
+
+
 class Counted:
     """Stands for a TileMaker: notes which batch is made where."""
 

@@ -149,7 +149,8 @@ def test_step_prints_its_fields() -> None:
 
 
 def test_augment_compares_kinds_of_steps() -> None:
-    row = json.loads(call("augment.py", "--size", "188", "--base", "1", "--turns", "1", "--steps", "1", "--images", "1"))
+    how = ("--size", "188", "--base", "1", "--turns", "1", "--steps", "1", "--images", "1")
+    row = json.loads(call("augment.py", *how))
     assert set(row["step_s"]) == set(row["batch_s"]) == {"plain", "usual", "elastic", "all"}
     assert set(row["ratio"]) == set(row["processor_ratio"]) == {"usual", "elastic", "all"}
     assert all(value > 0 for name in ("step_s", "batch_s", "ratio") for value in row[name].values())
