@@ -1,0 +1,158 @@
+"""What looks wrong in a data set although it can be read. Symbol key: C channels, H rows, W columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from minitorch_unet.data.labels import LabelRule
+from minitorch_unet.data.weights import IGNORE
+
+ALMOST_EMPTY = 0.001  # share of the pixels that count, below which a class is almost absent from an image
+ALMOST_EQUAL = 0.995  # correlation of thumbnails from which on two images are almost the same
+_SMALL_OBJECT = 10  # pixels
+_THUMBNAIL = 24  # pixels a side
+_MASK_PAIRS = 3  # files looked at
+
+
+def are_fields_of_view(
+    pairs: Sequence[tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]], rule: LabelRule
+) -> bool:
+    """Whether binary labels are masks of a camera's round field of view; `pairs` of functions (image, label).
+
+    Looks at the first, the middle and the last file. All must look like one, and lie in nearly the same place.
+    """
+    masks: list[np.ndarray] = []
+    for index in dict.fromkeys((0, len(pairs) // 2, len(pairs) - 1)):
+        image, label = (part() for part in pairs[index])
+        mask = rule.apply(label, "")[0] == 1
+        if not is_field_of_view(image, mask):
+            return False
+        masks.append(mask)
+    return all(
+        a.shape == b.shape and (a & b).sum() > 0.9 * (a | b).sum() for a, b in combinations(masks[:_MASK_PAIRS], 2)
+    )
+
+
+def is_field_of_view(image: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a mask (H, W) bool looks like the field of view of an image (H, W) or (H, W, C).
+
+    One piece without notches (a single run in each row and each column, but for a few) that reaches nearly from side to
+    side, is rounder than its bounding box, and outside of which the image is dark.
+    """
+    if image.shape[:2] != mask.shape or not 0.4 < mask.mean() < 0.97:
+        return False
+    for lines in (mask, mask.T):
+        runs = (np.diff(np.pad(lines, ((0, 0), (1, 0))).astype(np.int8), axis=1) == 1).sum(axis=1)
+        if (runs > 0).mean() < 0.85 or (runs > 1).mean() > 0.02:
+            return False
+    box = mask.any(axis=1).sum() * mask.any(axis=0).sum()
+    grey = image if image.ndim == 2 else image.max(axis=2)
+    outside, inside = np.percentile(grey[~mask], 95), np.median(grey[mask])
+    return bool(mask.sum() < 0.97 * box and outside < 0.25 * inside)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is remembered of a sample when its arrays are gone."""
+
+    name: str
+    label_file: str
+    counts: np.ndarray  # pixels of each class
+    ignored: int
+    digest: str  # of the image's pixels
+    thumbnail: np.ndarray  # mean 0 and length 1; zeros for a constant image
+    remarks: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the foreground, the classes above 0, among the pixels that count."""
+        return float(self.counts[1:].sum() / max(1, self.counts.sum()))
+
+
+def examine(
+    name: str, label_file: str, image: np.ndarray, label: np.ndarray, instances: np.ndarray | None, classes: int
+) -> Finding:
+    """Look at one sample: image (C, H, W) before normalisation, label (H, W), instances (H, W) or None."""
+    counted = label[label != IGNORE]
+    counts = np.bincount(counted, minlength=classes)
+    remarks = []
+    if (image == image[:, :1, :1]).all():
+        remarks.append("the image is constant")
+    if not counted.size:
+        remarks.append("all pixels are ignored")
+    elif counts[1:].sum() < ALMOST_EMPTY * counted.size:
+        remarks.append(f"the label is almost empty: {int(counts[1:].sum())} foreground pixels of {counted.size}")
+    elif counts[0] < ALMOST_EMPTY * counted.size:
+        remarks.append(f"the label is almost full: {int(counts[0])} background pixels of {counted.size}")
+    if instances is not None:
+        remarks += _of_instances(instances)
+    digest = hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + np.ascontiguousarray(image).tobytes())
+    return Finding(
+        name, label_file, counts, label.size - counted.size, digest.hexdigest(), thumbnail(image), tuple(remarks)
+    )
+
+
+def _of_instances(instances: np.ndarray) -> list[str]:
+    """Remarks on ids (H, W): specks, and ids of several separate pieces."""
+    from scipy import ndimage
+
+    numbers, compact = np.unique(instances, return_inverse=True)
+    compact = compact.reshape(instances.shape) + (numbers[0] != 0)  # 0 stays the background
+    areas = np.bincount(compact.ravel())[1:]
+    remarks = []
+    if specks := int((areas < _SMALL_OBJECT).sum()):
+        remarks.append(f"{specks} of {len(areas)} objects have less than {_SMALL_OBJECT} pixels")
+    torn = 0
+    for number, box in enumerate(ndimage.find_objects(compact), start=1):
+        torn += ndimage.label(compact[box] == number, np.ones((3, 3)))[1] > 1
+    if torn:
+        remarks.append(f"{torn} of {len(areas)} ids lie in several separate pieces")
+    return remarks
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Block means (24 * 24) of the mean channel of an image (C, H, W), less their mean, scaled to length 1."""
+    grey = image.mean(axis=0, dtype=np.float64)
+    rows, columns = (np.arange(_THUMBNAIL) * n // _THUMBNAIL for n in grey.shape)
+    sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1)
+    heights, widths = (np.maximum(1, np.diff(np.append(s, n))) for s, n in zip((rows, columns), grey.shape, strict=True))
+    means = (sums / np.outer(heights, widths)).ravel()
+    means -= means.mean()
+    length = float(np.sqrt(means @ means))
+    return means / length if length > 1e-9 * max(1.0, float(np.abs(grey).max())) else np.zeros_like(means)
+
+
+def look_inverted(findings: Sequence[Finding]) -> list[Finding]:
+    """Samples whose foreground share is nearer to the others' background share than to their foreground share."""
+    shares = np.array([finding.share for finding in findings])
+    if len(shares) < 3:
+        return []
+    typical = float(np.median(shares))
+    if abs(typical - 0.5) < 0.1:  # then a share says nothing
+        return []
+    return [f for f, share in zip(findings, shares, strict=True) if abs(share - (1 - typical)) < abs(share - typical)]
+
+
+def look_alike(
+    one: Sequence[Finding], other: Sequence[Finding] | None = None, least: float = ALMOST_EQUAL
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Pairs of names (equal pixel by pixel, almost equal) within one part or, with `other`, across two."""
+    if not one or (other is not None and not other):
+        return [], []
+    second = one if other is None else other
+    alike = np.stack([f.thumbnail for f in one]) @ np.stack([f.thumbnail for f in second]).T
+    equal, almost = [], []
+    for i, a in enumerate(one):
+        for j, b in enumerate(second):
+            if other is None and j <= i:
+                continue
+            if a.digest == b.digest:
+                equal.append((a.name, b.name))
+            elif alike[i, j] >= least:
+                almost.append((a.name, b.name))
+    return equal, almost
