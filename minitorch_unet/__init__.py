@@ -1,7 +1,13 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
-from . import functional, nn, optim
-from .backend import get_num_threads, set_num_threads
+from . import amp, functional, nn, optim
+from .backend import (
+    autocast,
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+)
 from .functional import manual_seed
 from .tensor import NonFiniteError, Tensor, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad, remade
 from .unet import UNet, UNetSizes
@@ -13,9 +19,12 @@ __all__ = [
     "Tensor",
     "UNet",
     "UNetSizes",
+    "amp",
+    "autocast",
     "detect_anomaly",
     "enable_grad",
     "functional",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "grad",
     "is_grad_enabled",
@@ -24,5 +33,6 @@ __all__ = [
     "no_grad",
     "optim",
     "remade",
+    "set_float32_matmul_precision",
     "set_num_threads",
 ]

@@ -141,6 +141,12 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
 
+    compile_ = command("compile", run_compile, "compile CUDA kernels without a GPU and show what each became")
+    compile_.add_argument("files", type=Path, nargs="*", metavar="FILE.cu", help="sources (default: the package's own)")
+    compile_.add_argument(
+        "--arch", action="append", default=[], metavar="sm_NN", help="may be repeated (default: as the sources state)"
+    )
+
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
     return parser
@@ -374,6 +380,23 @@ def run_plan(options: argparse.Namespace) -> int:
         )  # fmt: skip
         print(f"look at {options.picture}")
     return 0
+
+
+def run_compile(options: argparse.Namespace) -> int:
+    """`minitorch-unet compile`."""
+    from .backend.cuda import inspection, nvrtc
+
+    if reason := nvrtc.unavailable_reason():
+        raise ValueError(reason)
+    files = options.files or inspection.sources()
+    try:
+        text, found = inspection.table(files, options.arch)
+    except nvrtc.CompileError as error:  # several lines, each with its place
+        print(f"minitorch-unet compile: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+    return 1 if found else 0
 
 
 def run_info(options: argparse.Namespace) -> int:

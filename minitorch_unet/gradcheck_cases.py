@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
+from .backend import to_device
 from .tensor import Tensor
 
 Function = Callable[..., Any]
@@ -26,22 +27,30 @@ Built = tuple[Function, list[Tensor]]
 class Case:
     """One entry: `build(rng)` makes the function and its float64 inputs; a `smooth` one is checked twice over.
 
-    smooth is False where the inputs lie on kinks or ties on purpose. mode is that of `testing.gradcheck`.
+    smooth is False where the inputs lie on kinks or ties on purpose. mode is that of `testing.gradcheck`. host_only: it
+    uses a type that no GPU has. The function brings constants of its own to where its inputs are.
     """
 
     name: str
     build: Callable[[np.random.Generator], Built]
     smooth: bool = True
     mode: str = "full"
+    host_only: bool = False
 
     @property
     def covers(self) -> str:
         """The function, operation or module that the case is about: its name without the variant."""
         return self.name.partition(":")[0]
 
-    def make(self) -> Built:
+    def make(self, device: str = "cpu") -> Built:
         """The function and its inputs, drawn from a seed of the case's own: the same every time."""
-        return self.build(np.random.default_rng(zlib.crc32(self.name.encode())))
+        function, inputs = self.build(np.random.default_rng(zlib.crc32(self.name.encode())))
+        return function, [t.to(device) for t in inputs]
+
+
+def beside(x: Tensor, constant: Any) -> Any:
+    """A NumPy array or Tensor on x's device."""
+    return constant.to(x.device) if isinstance(constant, Tensor) else to_device(constant, x.device)
 
 
 def normal(*shape: int) -> Draw:
@@ -59,9 +68,13 @@ def given(values: Any) -> Draw:
     return lambda rng: np.array(values, dtype=np.float64)
 
 
-def case(name: str, function: Function, *draws: Draw, smooth: bool = True) -> Case:
+def case(name: str, function: Function, *draws: Draw, smooth: bool = True, host_only: bool = False) -> Case:
     """A case whose inputs are drawn independently and all require gradients."""
-    return Case(name, lambda rng: (function, [Tensor(draw(rng), requires_grad=True) for draw in draws]), smooth)
+
+    def build(rng: np.random.Generator) -> Built:
+        return function, [Tensor(draw(rng), requires_grad=True) for draw in draws]
+
+    return Case(name, build, smooth, host_only=host_only)
 
 
 def function_cases() -> list[Case]:
@@ -99,8 +112,8 @@ def _elementwise() -> Iterable[Case]:
     yield case("functional.pow: exponent 0 in a Tensor", _named("pow"), positive(2, 3), given([0, 1, 0]))
     yield case("functional.pow: number to a Tensor", lambda x: F.pow(2.5, x), normal(2, 3))
     mask = np.array([[True, False, True], [False, False, True]])
-    yield case("functional.where", lambda x, y: F.where(mask, x, y), a, normal(2, 1))
-    yield case("functional.where: number", lambda x: F.where(mask, x, 0.5), a)
+    yield case("functional.where", lambda x, y: F.where(beside(x, mask), x, y), a, normal(2, 1))
+    yield case("functional.where: number", lambda x: F.where(beside(x, mask), x, 0.5), a)
 
 
 def _named(name: str) -> Function:
@@ -234,17 +247,20 @@ def _norms() -> Iterable[Case]:
     yield case(
         "functional.batch_norm: training", lambda x, w, b: F.batch_norm(x, None, None, w, b, True), x, scale, shift
     )
-    mean, variance = (Tensor(np.linspace(0.5, 2, 4)) for _ in range(2))
+    running = Tensor(np.linspace(0.5, 2, 4))
     yield case(
-        "functional.batch_norm: prediction", lambda x, w, b: F.batch_norm(x, mean, variance, w, b), x, scale, shift
-    )
+        "functional.batch_norm: prediction",
+        lambda x, w, b: F.batch_norm(x, beside(x, running), beside(x, running), w, b), x, scale, shift,
+    )  # fmt: skip
     yield case("functional.batch_norm: without weight", lambda x: F.batch_norm(x, None, None, training=True), x)
     yield case("functional.batch_norm: no images", lambda x, b: F.batch_norm(x, None, None, None, b, True),
                normal(6, 4), shift)
     for training in (False, True):
         yield case(
             f"functional.batch_norm: relu, {'training' if training else 'prediction'}",
-            lambda x, w, b, t=training: F.batch_norm(x, mean.detach(), variance.detach(), w, b, t, 0.0, relu=True),
+            lambda x, w, b, t=training: F.batch_norm(
+                x, beside(x, running), beside(x, running), w, b, t, 0.0, relu=True
+            ),
             x, scale, shift,
         )  # fmt: skip
     yield case("functional.group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), x, scale, shift)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from .gradcheck_cases import Built, Case, case, normal, positive
+from .gradcheck_cases import Built, Case, beside, case, normal, positive
 from .tensor import Tensor, apply
 from .unet import UNet
 
@@ -25,7 +25,7 @@ def module_cases() -> list[Case]:
 def _operators() -> Iterable[Case]:
     a, p = normal(2, 3), positive(2, 3)
     yield case("tensor.__add__", lambda x, y: x + y, a, a)
-    yield case("tensor.__radd__", lambda x: np.arange(3.0) + x, a)
+    yield case("tensor.__radd__", lambda x: beside(x, np.arange(3.0)) + x, a)
     yield case("tensor.__sub__", lambda x, y: x - y, a, normal(3))
     yield case("tensor.__rsub__", lambda x: 2 - x, a)
     yield case("tensor.__mul__", lambda x, y: x * y, a, normal(2, 1))
@@ -52,7 +52,9 @@ def _operators() -> Iterable[Case]:
     yield case("tensor.reshape", lambda x: x.reshape(3, 2), a)
     yield case("tensor.permute", lambda x: x.permute(1, 0), a)
     yield case("tensor.swapaxes", lambda x: x.swapaxes(0, 1), a)
-    yield case("tensor.to: wider and back", lambda x: (x.to(np.longdouble) * x).to(np.float64), a)
+    wider = np.longdouble
+    yield case("tensor.to: wider and back", lambda x: (x.to(wider) * x).to(np.float64), a, host_only=True)
+    yield case("tensor.to: a device", lambda x: x.to(x.device) * 2, a)
 
 
 def _operations() -> Iterable[Case]:
@@ -63,13 +65,17 @@ def _operations() -> Iterable[Case]:
     yield case("ops.conv2d_weight_grad", lambda x, g: apply("conv2d_weight_grad", x, g, kernel=(3, 2), **how), x, gy)
     window = {"kernel": (3, 2), "stride": (1, 2), "padding": (1, 0)}
     winners = np.array([[[[2, 5], [3, 0]], [[4, 4], [1, 3]]]])
-    pool = {**window, "dilation": (1, 1), "winners": winners}
+    pool = {**window, "dilation": (1, 1)}
     yield case(
         "ops.max_pool2d_scatter",
-        lambda g: apply("max_pool2d_scatter", g, input_size=(2, 4), **pool),
+        lambda g: apply("max_pool2d_scatter", g, winners=beside(g, winners), input_size=(2, 4), **pool),
         normal(1, 2, 2, 2),
     )
-    yield case("ops.max_pool2d_gather", lambda x: apply("max_pool2d_gather", x, **pool), normal(1, 2, 2, 4))
+    yield case(
+        "ops.max_pool2d_gather",
+        lambda x: apply("max_pool2d_gather", x, winners=beside(x, winners), **pool),
+        normal(1, 2, 2, 4),
+    )
     yield case("ops.sum_pool2d", lambda x: apply("sum_pool2d", x, out_size=(2, 2), **window), normal(1, 2, 2, 4))
     yield case(
         "ops.sum_pool2d_scatter",
@@ -83,10 +89,11 @@ def _operations() -> Iterable[Case]:
     yield case(
         "ops.setitem_zeros: repeated", lambda x: apply("setitem_zeros", x, shape=(3,), index=[2, 0, 2]), normal(3)
     )
-    index = np.array([[0, 2, 1], [0, 1, 1]])
-    yield case("ops.put_along_dim", lambda x: apply("put_along_dim", x, index, shape=(3, 3), axis=0), normal(2, 3))
-    yield case("ops.index_add", lambda x: apply("index_add", x, np.array([1, 1, 3]), axis=1, size=4), normal(2, 3))
-    yield case("ops.cast", lambda x: apply("cast", x, dtype=np.longdouble).to(np.float64), normal(2, 3))
+    index, rows = np.array([[0, 2, 1], [0, 1, 1]]), np.array([1, 1, 3])
+    yield case("ops.put_along_dim", lambda x: apply("put_along_dim", x, beside(x, index), shape=(3, 3), axis=0), normal(2, 3))
+    yield case("ops.index_add", lambda x: apply("index_add", x, beside(x, rows), axis=1, size=4), normal(2, 3))
+    wider = np.longdouble
+    yield case("ops.cast", lambda x: apply("cast", x, dtype=wider).to(np.float64), normal(2, 3), host_only=True)
     yield case("ops.erf", lambda x: apply("erf", x), normal(2, 3))
 
 
@@ -105,6 +112,8 @@ def module_case(name: str, make: Callable[[], nn.Module], *shape: int, mode: str
         def call(x: Tensor, *parameters: Tensor) -> Tensor:
             for (owner, attribute), parameter in zip(owned, parameters, strict=True):
                 setattr(owner, attribute, parameter)
+            for _, buffer in module.named_buffers():
+                buffer.data = beside(x, buffer.data)
             return module(x)
 
         arrays = [rng.standard_normal(shape)]
@@ -141,9 +150,9 @@ class _Repeating(np.random.Generator):
     def __init__(self) -> None:
         super().__init__(np.random.PCG64(1))
 
-    def random(self, *args: Any, **kwargs: Any) -> Any:
+    def integers(self, *args: Any, **kwargs: Any) -> Any:
         """As NumPy's, but always from the start."""
-        return np.random.default_rng(1).random(*args, **kwargs)
+        return np.random.default_rng(1).integers(*args, **kwargs)
 
 
 def _unets() -> Iterable[Case]:

@@ -31,9 +31,9 @@ def all_cases() -> list[Case]:
     return [*function_cases(), *module_cases()]
 
 
-def check_case(case: Case) -> Row:
+def check_case(case: Case, device: str = "cpu") -> Row:
     """Gradcheck, and for a smooth case gradgradcheck, of one case."""
-    function, inputs = case.make()
+    function, inputs = case.make(device)
     first = gradcheck(function, inputs, mode=case.mode, raise_exception=False)
     if not case.smooth:
         return Row(case.name, first.max_relative_error, None, first.kinks, first.message)
@@ -44,17 +44,20 @@ def check_case(case: Case) -> Row:
     )  # fmt: skip
 
 
-def run_table(filter: str | None = None, progress: Callable[[Row], None] | None = None) -> list[Row]:
+def run_table(
+    filter: str | None = None, progress: Callable[[Row], None] | None = None, device: str = "cpu"
+) -> list[Row]:
     """Check all cases whose name contains `filter`; `progress` is called with each row as it is finished.
 
-    Raises ValueError if no case's name contains it.
+    On other devices than the processor, without the cases that are `host_only`. Raises ValueError if no case's name contains it.
     """
     cases = [case for case in all_cases() if filter is None or filter in case.name]
+    cases = [case for case in cases if device == "cpu" or not case.host_only]
     if not cases:
         raise ValueError(f"gradcheck: filter {filter!r} matches no case; try 'functional.', 'nn.' or 'conv'")
     rows = []
     for case in cases:
-        rows.append(check_case(case))
+        rows.append(check_case(case, device))
         if progress is not None:
             progress(rows[-1])
     return rows

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
-from .backend import dry_running, memory, to_device, to_numpy
+from .backend import dry_running, is_floating, memory, to_device, to_numpy
 from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
 from .tensor import Tensor, module_scope, state
@@ -131,7 +131,7 @@ class Module:
     def to(self, target: Any) -> Module:
         """Move all parameters and buffers to a device, or change their floating-point type, in place."""
         for _, tensor in self._named_tensors():
-            if tensor.dtype.kind == "f" or isinstance(target, str):
+            if is_floating(tensor.dtype) or isinstance(target, str):
                 tensor.data = tensor.detach().to(target).data
                 tensor.grad = None
         return self

@@ -4,60 +4,108 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import kernels_for, to_device, to_numpy
+from .backend import Scaling, kernels_for, to_device, to_numpy, unscaled
 from .tensor import Tensor
 
 Schedule = Callable[[int], float]
 
 
+class _Ready(NamedTuple):
+    """A parameter, its gradient, and what the optimiser keeps of it."""
+
+    p: Tensor
+    gradient: Any
+    slots: dict[str, Any]
+
+
 class Optimizer:
-    """Changes parameters by their gradients. `lr` may be set at any time; arrays kept per parameter are in `slots`."""
+    """Changes parameters by their gradients. `lr` may be set at any time; arrays kept per parameter are in `slots`.
+
+    On a GPU all parameters are updated in one launch. Learning rate and number of steps lie in its memory (`clock`), so
+    that a recorded step can be played again with other ones; `lr` is written there when it is set, and asking for
+    `steps` waits for the device. All parameters are on one device.
+    """
 
     slot_names: tuple[str, ...] = ()
+    betas: tuple[float, float] = (0.0, 0.0)
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.params = list(params)
+        name = type(self).__name__
         if not self.params:
-            raise ValueError(f"{type(self).__name__}: params is empty; give the parameters to train")
-        _not_negative(type(self).__name__, lr=lr)
-        self.lr = lr
-        self.steps = 0
-        self.slots = [
-            {name: kernels_for(p.data).xp.zeros_like(p.data) for name in self.slot_names} for p in self.params
-        ]
+            raise ValueError(f"{name}: params is empty; give the parameters to train")
+        _not_negative(name, lr=lr)
+        devices = {p.device for p in self.params}
+        if len(devices) > 1:
+            raise ValueError(f"{name}: params are on the devices {', '.join(sorted(devices))}; they must be on one")
+        self._kernels = kernels_for(self.params[0].data)
+        self.clock = self._kernels.new_clock(lr)
+        self.slots = [{name: self._kernels.xp.zeros_like(p.data) for name in self.slot_names} for p in self.params]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self.clock.lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.clock.lr = lr
+
+    @property
+    def steps(self) -> int:
+        """How many updates there have been."""
+        return self.clock.steps
 
     def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
-        """Change the array p by its gradient g, in place; subclasses define it."""
+        """Change the array p by its gradient g, in place; subclasses define it, or `update_all`."""
         raise NotImplementedError
 
-    def step(self) -> None:
-        """One update of every parameter that has a gradient."""
-        self.steps += 1
-        for p, slots in zip(self.params, self.slots, strict=True):
-            if p.grad is not None:
-                self.update(p.data, p.grad.data, slots)
-                p._version[0] += 1
+    def update_all(
+        self, params: list[Any], gradients: list[Any], slots: list[dict[str, Any]], scaling: Scaling | None
+    ) -> None:
+        """Change arrays by their gradients, in place; the step is counted already."""
+        if not self._kernels.overflowed(scaling):
+            for p, g, own in zip(params, gradients, slots, strict=True):
+                self.update(p, unscaled(g, scaling), own)
+
+    def step(self, scaling: Scaling | None = None) -> None:
+        """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over."""
+        both = zip(self.params, self.slots, strict=True)
+        ready = [_Ready(p, p.grad.data, slots) for p, slots in both if p.grad is not None]
+        self._kernels.count_step(self.clock, self.betas, scaling)
+        self._update(ready, scaling)
+
+    def _update(self, ready: list[_Ready], scaling: Scaling | None = None) -> None:
+        params, gradients = [item.p.data for item in ready], [item.gradient for item in ready]
+        self.update_all(params, gradients, [item.slots for item in ready], scaling)
+        for item in ready:
+            item.p._version[0] += 1
 
     def backward_and_step(self, loss: Tensor) -> None:
         """`loss.backward()` and `step()` in one: every parameter is updated as soon as its gradient is complete.
 
         The gradient is then released, so that never all of them are in memory; `.grad` is neither read nor written.
-        The result is that of the two calls after `zero_grad()`.
+        The result is that of the two calls after `zero_grad()`. On a GPU the gradients are kept until the end, where
+        one launch updates all parameters.
         """
-        self.steps += 1
+        self._kernels.count_step(self.clock, self.betas)
         slots = {id(p): s for p, s in zip(self.params, self.slots, strict=True)}
+        waiting: list[_Ready] = []
 
         def update(p: Tensor, gradient: Tensor) -> bool:
             if id(p) in slots:
-                self.update(p.data, gradient.data, slots[id(p)])
-                p._version[0] += 1
+                waiting.append(_Ready(p, gradient.data, slots[id(p)]))
+                if not self._kernels.asynchronous:
+                    self._update([waiting.pop()])
             return id(p) in slots
 
         loss.backward(on_gradient=update)
+        if waiting:
+            self._update(waiting)
 
     def zero_grad(self) -> None:
         """Forget all gradients; without this, backward adds to those of the last step."""
@@ -85,7 +133,7 @@ class Optimizer:
                     found = "nothing" if value is None else f"shape {value.shape}"
                     raise ValueError(f"load_state_dict: {name}.{i}: found {found}, expected shape {array.shape}")
                 array[...] = to_device(np.asarray(value, dtype=array.dtype), self.params[i].device)
-        self.steps, self.lr = int(state_dict["steps"]), float(state_dict["lr"])
+        self.clock = self._kernels.new_clock(float(state_dict["lr"]), int(state_dict["steps"]))
 
 
 class SGD(Optimizer):
@@ -105,12 +153,13 @@ class SGD(Optimizer):
         self.slot_names = ("velocity",) if momentum else ()
         super().__init__(params, lr)
 
-    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+    def update_all(
+        self, params: list[Any], gradients: list[Any], slots: list[dict[str, Any]], scaling: Scaling | None
+    ) -> None:
         """See the class."""
-        kernels_for(p).sgd_update(
-            p, g, slots.get("velocity"), self.steps == 1, self.lr,
-            self.momentum, self.dampening, self.weight_decay, self.nesterov,
-        )  # fmt: skip
+        velocities = [own.get("velocity") for own in slots]
+        how = (self.clock, self.momentum, self.dampening, self.weight_decay, self.nesterov, scaling)
+        self._kernels.sgd_update_all(params, gradients, velocities, *how)
 
 
 class Adam(Optimizer):
@@ -133,20 +182,13 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr)
 
-    def update(self, p: Any, g: Any, slots: dict[str, Any]) -> None:
+    def update_all(
+        self, params: list[Any], gradients: list[Any], slots: list[dict[str, Any]], scaling: Scaling | None
+    ) -> None:
         """See the class."""
-        kernels_for(p).adam_update(
-            p,
-            g,
-            slots["mean"],
-            slots["square"],
-            self.steps,
-            self.lr,
-            *self.betas,
-            self.eps,
-            self.weight_decay,
-            self.decoupled,
-        )
+        means, squares = ([own[name] for own in slots] for name in ("mean", "square"))
+        how = (self.clock, self.betas, self.eps, self.weight_decay, self.decoupled, scaling)
+        self._kernels.adam_update_all(params, gradients, means, squares, *how)
 
 
 class AdamW(Adam):
@@ -260,8 +302,9 @@ class Plateau:
 
 def grad_norm(params: Iterable[Tensor]) -> float:
     """Euclidean norm of all gradients taken as one vector."""
-    squares = [float((p.grad.data.astype(np.float64) ** 2).sum()) for p in params if p.grad is not None]
-    return math.sqrt(math.fsum(squares))
+    squares = [(p.grad.data.astype(np.float64) ** 2).sum() for p in params if p.grad is not None]
+    # Put together before the host looks at them: on a GPU it then waits once.
+    return math.sqrt(math.fsum(kernels_for(squares[0]).xp.stack(squares).tolist())) if squares else 0.0
 
 
 def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
@@ -272,7 +315,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
     norm = grad_norm(params)
     if norm > max_norm:
         for p in params:
-            p.grad = Tensor(p.grad.data * (max_norm / (norm + 1e-6)))  # type: ignore[union-attr]
+            p.grad = _changed(p.grad, "multiply", max_norm / (norm + 1e-6))
     return norm
 
 
@@ -282,4 +325,10 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
         raise ValueError(f"clip_grad_value_: clip_value is {clip_value}; it must be above 0")
     for p in params:
         if p.grad is not None:
-            p.grad = Tensor(p.grad.data.clip(-clip_value, clip_value))
+            p.grad = _changed(p.grad, "clip", -clip_value, clip_value)
+
+
+def _changed(gradient: Any, function: str, *numbers: float) -> Tensor:
+    """function(gradient, *numbers) in the gradient's memory order, which CuPy would not keep by itself."""
+    xp = kernels_for(gradient.data).xp
+    return Tensor(getattr(xp, function)(gradient.data, *numbers, out=xp.empty_like(gradient.data)))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_of, kernels_for, to_device, to_numpy
+from .backend import Array, device_of, is_array, is_floating, kernels_for, named_dtype, to_device, to_numpy
 from .ops import OPS, Context, Op, Part, Recipe, array_ops
 
 
@@ -203,7 +203,7 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
         result._recipe = Recipe(lambda *again: getattr(array_ops, name)(*again, **params), *kept)
         result._recipe.versions = [(t._version, t._version[0]) for t in tensors if t is not None]
     if state.anomaly:
-        _check_finite(out, [a for a in operands if a.dtype.kind == "f"], f"the result of '{name}'", state.module_path)
+        _check_finite(out, [a for a in operands if is_floating(a.dtype)], f"the result of '{name}'", state.module_path)
     return result
 
 
@@ -224,7 +224,7 @@ tensor_ops = _TensorOps()
 
 def _check_finite(value: Array, sources: Sequence[Array], what: str, path: str) -> None:
     xp = kernels_for(value).xp
-    if value.dtype.kind != "f" or xp.isfinite(value).all() or not all(bool(xp.isfinite(s).all()) for s in sources):
+    if not is_floating(value.dtype) or xp.isfinite(value).all() or not all(bool(xp.isfinite(s).all()) for s in sources):
         return
     first = tuple(int(i) for i in np.unravel_index(int(xp.argmin(xp.isfinite(value))), value.shape))
     where = f" in module '{path}'" if path else ""
@@ -245,7 +245,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if not hasattr(data, "__cuda_array_interface__") and not isinstance(data, np.ndarray):
+        if not is_array(data):
             given = np.asarray(data)
             kept = isinstance(data, np.generic) or given.dtype != np.float64
             data = given if kept else given.astype(np.float32)
@@ -253,7 +253,7 @@ class Tensor:
             data = data.astype(dtype, copy=False)
         if device is not None:
             data = to_device(data, device)
-        if requires_grad and data.dtype.kind != "f":
+        if requires_grad and not is_floating(data.dtype):
             raise TypeError(f"Tensor: requires_grad needs a floating-point type, found {data.dtype}")
         self.data: Array = data
         self.requires_grad = requires_grad
@@ -302,16 +302,20 @@ class Tensor:
         return self.node is None
 
     def numpy(self) -> np.ndarray:
-        """The values in host memory; refuses a Tensor with history, which `.detach()` takes off."""
+        """The values in host memory; refuses a Tensor with history, which `.detach()` takes off. Raises as `item`."""
         if self.requires_grad:
             raise ValueError("numpy: this Tensor requires a gradient; call .detach().numpy()")
-        return to_numpy(self.data)
+        values = to_numpy(self.data)
+        kernels_for(self.data).check()
+        return values
 
     def item(self) -> float:
-        """The single value as a Python number."""
+        """The single value as a Python number. Raises what kernels could not say earlier, see `Kernels.check`."""
         if self.size != 1:
             raise ValueError(f"item: a Tensor of shape {self.shape} holds {self.size} values; it must hold exactly one")
-        return self.data.item()
+        value = self.data.item()
+        kernels_for(self.data).check()
+        return value
 
     def detach(self) -> Tensor:
         """The same data without history."""
@@ -320,15 +324,16 @@ class Tensor:
         return out
 
     def to(self, target: Any) -> Tensor:
-        """On another device ("cpu", "cuda", "cuda:1"), or in another floating-point type; itself if nothing changes."""
-        if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+        """On another device ("cuda:1", "simulate"), or in another floating-point type; itself if nothing changes."""
+        if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "simulate", "auto"):
             moved = to_device(self.data, target)
             if moved is self.data:
                 return self
             if self.node is not None:
                 raise ValueError("to: only a leaf Tensor can change its device; move the inputs before computing")
             return Tensor(moved, self.requires_grad)
-        return self if self.dtype == np.dtype(target) else apply("cast", self, dtype=np.dtype(target))
+        dtype = named_dtype(target) if isinstance(target, str) else np.dtype(target)
+        return self if self.dtype == dtype else apply("cast", self, dtype=dtype)
 
     def __repr__(self) -> str:
         text = np.array2string(to_numpy(self.data), separator=", ", threshold=100, prefix="Tensor(")

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, array_module, to_device, to_numpy
+from .backend import Array, array_module, device_of, to_device, to_numpy
 from .tensor import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 
 Function = Callable[..., Any]
@@ -272,7 +272,7 @@ def _leaves(inputs: Sequence[Tensor]) -> list[Tensor]:
 def _random_like(data: Array, rng: np.random.Generator) -> Array:
     """Numbers of size 0.5 to 1.5 with random signs: no element is nearly left out."""
     values = rng.uniform(0.5, 1.5, data.shape) * rng.choice([-1.0, 1.0], data.shape)
-    return values if isinstance(data, np.ndarray) else to_device(values, f"cuda:{data.device.id}")
+    return to_device(values, device_of(data))
 
 
 def _bits(data: Array) -> bytes:

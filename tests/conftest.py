@@ -1,15 +1,28 @@
 """Settings and fixtures that every test file shares."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import on_device
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# derandomize: the same examples in every run, so that a red test is red for everyone.
-settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
+# derandomize: the same examples in every run, so that a red test is red for everyone. One fixture for all examples of a
+# test is what is meant: the device they run on.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
 settings.load_profile("fixed")
+
+
+@pytest.fixture(params=on_device.DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each device in turn; `on_device` makes Tensors on it."""
+    with on_device.using(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

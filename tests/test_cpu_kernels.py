@@ -4,7 +4,6 @@ Symbols: N batch, C input channels, K filters, H W input rows columns, P Q outpu
 """
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -147,13 +146,27 @@ def test_every_layout_gives_the_same_bits(algorithm: str, layout: int) -> None:
 
 
 @every_method
-def test_other_types_are_served_by_the_reference_exactly(name: str, algorithm: str) -> None:
+def test_float64_is_served_by_the_reference_exactly(name: str, algorithm: str) -> None:
     kernels = kernels_with(algorithm)
-    for seed, change in product(range(12), (np.float64, np.float16)):
+    for seed in range(12):
         mine, reference = (
-            outcome(served, name, converted(draw(name, seed), change)) for served in (kernels, Kernels(np))
+            outcome(served, name, converted(draw(name, seed), np.float64)) for served in (kernels, Kernels(np))
         )
         assert equal(mine, reference)
+
+
+@every_method
+def test_float16_is_that_of_the_reference_to_one_rounding(name: str, algorithm: str) -> None:
+    """What the reference computes in float32 and rounds at the end may use the compiled kernels on the way."""
+    kernels = kernels_with(algorithm)
+    for seed in range(12):
+        mine, reference = (
+            outcome(served, name, converted(draw(name, seed), np.float16)) for served in (kernels, Kernels(np))
+        )
+        for found, expected in zip(mine, reference, strict=True):
+            assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            small = np.abs(expected).max(initial=0) * 1e-4
+            np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=2.0**-10, atol=small)
 
 
 def test_mixed_types_are_served_by_the_reference_exactly() -> None:

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from on_device import Tensor, host
 
 from minitorch_unet import functional as F
-from minitorch_unet.tensor import Tensor, grad
+from minitorch_unet.tensor import grad
 
 few = settings(max_examples=100)
 small = st.integers(1, 3)
 pairs = st.tuples(small, small)
 seeds = st.integers(0, 1000)
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -100,7 +102,7 @@ def test_conv2d(
     b = normal(groups * k, seed=seed + 2) if biased else None
     bias = None if b is None else Tensor(b)
     y = F.conv2d(Tensor(x), Tensor(w), bias, stride, padding, dilation, groups)
-    np.testing.assert_allclose(y.data, conv_oracle(x, w, b, stride, padding, dilation, groups), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(host(y), conv_oracle(x, w, b, stride, padding, dilation, groups), rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -118,7 +120,7 @@ def test_conv_transpose2d(
     bias = None if b is None else Tensor(b)
     y = F.conv_transpose2d(Tensor(x), Tensor(w), bias, stride, padding, extra, groups, dilation)
     expected = transposed_oracle(x, w, b, stride, padding, extra, groups, dilation)
-    np.testing.assert_allclose(y.data, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(host(y), expected, rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -131,14 +133,14 @@ def test_transposed_convolution_is_the_transpose(kernel: Any, stride: Any, dilat
     y = Tensor(normal(*forward.shape, seed=seed + 2))
     extra = [(size[i] - dilation[i] * (kernel[i] - 1) - 1) % stride[i] for i in (0, 1)]
     back = F.conv_transpose2d(y, w, stride=stride, dilation=dilation, output_padding=extra)
-    assert abs((forward.data * y.data).sum() - (x.data * back.data).sum()) < 1e-11
+    assert abs((host(forward) * host(y)).sum() - (host(x) * host(back)).sum()) < 1e-11
 
 
 def test_slabs_of_large_images_are_put_together_rightly() -> None:
     """More output pixels than one matrix product takes, in every way of cutting."""
     x, w = normal(2, 2, 41, 45), normal(3, 2, 3, 3, seed=1)
     for stride in ((1, 1), (2, 1), (1, 3)):
-        y = F.conv2d(Tensor(x), Tensor(w), stride=stride).data
+        y = host(F.conv2d(Tensor(x), Tensor(w), stride=stride))
         expected = np.zeros(y.shape)
         for i, j in np.ndindex(3, 3):
             part = x[:, :, i : i + 39 : stride[0], j : j + 43 : stride[1]]
@@ -151,9 +153,9 @@ def test_worked_example() -> None:
     x = Tensor(np.array([[int(d) for d in row] for row in rows], dtype=np.float64)[None, None])
     w = Tensor(np.array([[[[-1.0, 2, -3], [4, 5, -6], [7, -8, 9]]]]))
     y = F.conv2d(x, w)
-    assert y.data[0, 0].tolist() == [[37, 20, 17, 0], [19, 34, 13, 28], [15, 18, 35, 38], [-10, 11, -4, 17]]
+    assert host(y)[0, 0].tolist() == [[37, 20, 17, 0], [19, 34, 13, 28], [15, 18, 35, 38], [-10, 11, -4, 17]]
     pooled = F.max_pool2d(F.relu(y), 2)
-    assert pooled.data[0, 0].tolist() == [[37, 28], [18, 38]]
+    assert host(pooled)[0, 0].tolist() == [[37, 28], [18, 38]]
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, (4, 5)])
@@ -166,7 +168,7 @@ def test_same_padding_puts_the_odd_row_last(kernel: Any, dilation: int) -> None:
     padded = np.pad(x, ((0, 0), (0, 0), (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)))
     expected = conv_oracle(padded, w, None, (1, 1), (0, 0), (dilation, dilation), 1)
     assert y.shape == (1, 3, 6, 7)
-    np.testing.assert_allclose(y.data, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(host(y), expected, rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -183,13 +185,13 @@ def test_max_pool2d(data: st.DataObject, kernel: Any, stride: Any, dilation: Any
     gy = normal(*y.shape, seed=seed)
     expected = np.zeros(x.shape)
     for n, c, p, q in np.ndindex(y.shape):
-        first = max(pixels[p, q], key=lambda at: x.data[(n, c, *at)])  # max keeps the first of equals
-        assert y.data[n, c, p, q] == x.data[(n, c, *first)]
-        assert index.data[n, c, p, q] == first[0] * size[1] + first[1]
+        first = max(pixels[p, q], key=lambda at: host(x)[(n, c, *at)])  # max keeps the first of equals
+        assert host(y)[n, c, p, q] == host(x)[(n, c, *first)]
+        assert host(index)[n, c, p, q] == first[0] * size[1] + first[1]
         expected[(n, c, *first)] += gy[n, c, p, q]
     (gx,) = grad(y, x, gy)
     assert gx is not None
-    np.testing.assert_allclose(gx.data, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(host(gx), expected, rtol=1e-12, atol=1e-12)
 
 
 @few
@@ -210,18 +212,18 @@ def test_avg_pool2d(
             for i, at in ((0, p), (1, q))
         ]
         count = divisor or (inside[0] * inside[1] if count_pad else len(pixels[p, q]))
-        np.testing.assert_allclose(y.data[:, :, p, q], total / count, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(host(y)[:, :, p, q], total / count, rtol=1e-12, atol=1e-12)
 
 
 def test_pool_conventions() -> None:
     x = Tensor(np.array([[[[1.0, 1.0], [1.0, 1.0]]]]), requires_grad=True)
     F.max_pool2d(x, 2).sum().backward()
     assert x.grad is not None
-    assert x.grad.data.tolist() == [[[[1, 0], [0, 0]]]]
+    assert host(x.grad).tolist() == [[[[1, 0], [0, 0]]]]
     bad = Tensor(np.array([[[[1.0, np.nan], [2.0, 3.0]]]]))
-    assert np.isnan(F.max_pool2d(bad, 2).data).all()
+    assert np.isnan(host(F.max_pool2d(bad, 2))).all()
     lowest = Tensor(np.full((1, 1, 2, 2), -1e300))
-    assert (F.max_pool2d(lowest, 2, 1, 1).data == -1e300).all()  # padding never wins
+    assert (host(F.max_pool2d(lowest, 2, 1, 1)) == -1e300).all()  # padding never wins
 
 
 @pytest.mark.parametrize("out", [(1, 1), (2, 3), (5, 4), (6, 8), (9, 2)])
@@ -237,7 +239,7 @@ def test_bilinear(out: tuple[int, int], corners: bool) -> None:
             position = min(max(position, 0), n - 1)
             weights.append(np.maximum(0, 1 - abs(np.arange(n) - position)))  # a tent around the position
         expected = np.einsum("nchw,h,w->nc", x, *weights)
-        np.testing.assert_allclose(y.data[:, :, p, q], expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(host(y)[:, :, p, q], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("out", [(1, 1), (2, 3), (5, 4), (6, 8), (9, 2)])
@@ -245,22 +247,22 @@ def test_nearest(out: tuple[int, int]) -> None:
     x = normal(1, 2, 3, 4)
     y = F.interpolate(Tensor(x), out)
     expected = x[:, :, [i * 3 // out[0] for i in range(out[0])]][:, :, :, [j * 4 // out[1] for j in range(out[1])]]
-    assert np.array_equal(y.data, expected)
+    assert np.array_equal(host(y), expected)
 
 
 def test_nearest_doubling_repeats() -> None:
     x = normal(2, 3, 2, 3)
     expected = np.repeat(np.repeat(x, 2, 2), 3, 3)
-    assert np.array_equal(F.interpolate(Tensor(x), scale_factor=(2, 3)).data, expected)
+    assert np.array_equal(host(F.interpolate(Tensor(x), scale_factor=(2, 3))), expected)
     assert F.interpolate(Tensor(x), scale_factor=1.7).shape == (2, 3, 3, 5)
 
 
 def test_bilinear_keeps_constants_and_lines() -> None:
     line = np.broadcast_to(np.arange(6.0), (1, 1, 4, 6))
     y = F.interpolate(Tensor(line), (9, 11), mode="bilinear", align_corners=True)
-    np.testing.assert_allclose(y.data, np.broadcast_to(np.linspace(0, 5, 11), (1, 1, 9, 11)), atol=1e-13)
+    np.testing.assert_allclose(host(y), np.broadcast_to(np.linspace(0, 5, 11), (1, 1, 9, 11)), atol=1e-13)
     ones = F.interpolate(Tensor(np.ones((1, 1, 5, 3))), scale_factor=2.3, mode="bilinear")
-    np.testing.assert_allclose(ones.data, 1, atol=1e-14)
+    np.testing.assert_allclose(host(ones), 1, atol=1e-14)
 
 
 # --------------------------------------------------------------------- errors
@@ -272,7 +274,7 @@ def test_bilinear_keeps_constants_and_lines() -> None:
         (lambda x, w: F.conv2d(x, w[:, :2]), ValueError, r"conv2d: input has 3 channels, weight .* expects 2"),
         (lambda x, w: F.conv2d(x[0], w), ValueError, r"conv2d: input has shape \(3, 5, 6\).*four axes \(N, C, H, W\)"),
         (lambda x, w: F.conv2d(x, w[0]), ValueError, r"conv2d: weight has shape"),
-        (lambda x, w: F.conv2d(x.data, w), TypeError, r"conv2d: input must be a Tensor, found ndarray"),
+        (lambda x, w: F.conv2d(host(x), w), TypeError, r"conv2d: input must be a Tensor, found ndarray"),
         (lambda x, w: F.conv2d(x, w, Tensor(np.ones(3))), ValueError, r"conv2d: bias has shape \(3,\).*expects \(4,\)"),
         (lambda x, w: F.conv2d(x, w, stride=0), ValueError, r"conv2d: stride is 0; .*at least 1"),
         (lambda x, w: F.conv2d(x, w, stride=(1, 2, 3)), ValueError, r"conv2d: stride is \(1, 2, 3\)"),

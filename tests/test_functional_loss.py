@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_device import Tensor, host
 
 from minitorch_unet import functional as F
-from minitorch_unet.tensor import Tensor, grad
+from minitorch_unet.tensor import grad
 
 few = settings(max_examples=40)
 seeds = st.integers(0, 1000)
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def softmax_oracle(scores: Any) -> list[float]:
@@ -62,7 +64,7 @@ def test_cross_entropy(ignore: int, classes: bool, pixels: bool, smoothing: floa
     loss = F.cross_entropy(
         Tensor(logits), labels, weight if classes else None, ignore, reduction, smoothing, pixel if pixels else None
     )
-    np.testing.assert_allclose(loss.data, reduced, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(host(loss), reduced, rtol=1e-12, atol=1e-13)
 
 
 @few
@@ -78,14 +80,14 @@ def test_nll_and_focal_loss(ignore: int, reduction: str, seed: int) -> None:
     logp = F.log_softmax(Tensor(logits), 1)
     expected = reduce(per_pixel(logits, labels, ignore, lambda p, t, _: -weight[t] * math.log(p[t])))
     np.testing.assert_allclose(
-        F.nll_loss(logp, labels, weight, ignore, reduction).data, expected, rtol=1e-12, atol=1e-13
+        host(F.nll_loss(logp, labels, weight, ignore, reduction)), expected, rtol=1e-12, atol=1e-13
     )
     for gamma in (0.0, 2.0, 0.5):
         expected = reduce(
             per_pixel(logits, labels, ignore, lambda p, t, _, g=gamma: -weight[t] * (1 - p[t]) ** g * math.log(p[t]))
         )
         loss = F.focal_loss(Tensor(logits), labels, gamma, weight, ignore, reduction)
-        np.testing.assert_allclose(loss.data, expected, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(host(loss), expected, rtol=1e-10, atol=1e-13)
 
 
 @few
@@ -130,14 +132,14 @@ def test_binary_cross_entropy(weighted: bool, positive: bool, reduction: str, se
         expected[i] = -((pos or 1) * t[i] * math.log(s) + (1 - t[i]) * math.log(1 - s)) * (1 if w is None else w[i])
     expected = {"mean": expected.mean(), "sum": expected.sum(), "none": expected}[reduction]
     loss = F.binary_cross_entropy_with_logits(Tensor(x), t, w, reduction, pos)
-    np.testing.assert_allclose(loss.data, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(host(loss), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_mse() -> None:
     x, t = np.array([1.0, 2.0, 4.0]), np.array([0.0, 2.0, 1.0])
     assert F.mse_loss(Tensor(x), t).item() == pytest.approx(10 / 3)
     assert F.mse_loss(Tensor(x), Tensor(t), "sum").item() == 10
-    assert F.mse_loss(Tensor(x), t, "none").data.tolist() == [1, 0, 9]
+    assert host(F.mse_loss(Tensor(x), t, "none")).tolist() == [1, 0, 9]
 
 
 # -------------------------------------------------------------- extreme values
@@ -155,7 +157,7 @@ def test_losses_do_not_change_when_all_logits_are_shifted(dtype: Any, shift: flo
             loss = function(x, labels)
             (g,) = grad(loss, x)
             assert g is not None
-            results.append((loss.data, g.data))
+            results.append((host(loss), host(g)))
         for a, b in zip(*results, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
@@ -167,9 +169,9 @@ def test_losses_of_huge_logits_are_finite(scale: float) -> None:
         x = Tensor(scale * logits, requires_grad=True)
         loss = function(x, labels)
         (g,) = grad(loss, x)
-        assert np.isfinite(loss.data)
+        assert np.isfinite(host(loss))
         assert g is not None
-        assert np.isfinite(g.data).all()
+        assert np.isfinite(host(g)).all()
 
 
 @pytest.mark.parametrize("x", [0.0, 1.0, 800.0, 1e6, 1e30])
@@ -183,7 +185,7 @@ def test_binary_cross_entropy_of_huge_logits(x: float) -> None:
     assert loss.item() == pytest.approx(2 * (x + math.log1p(math.exp(-x))))
     (g,) = grad(loss, wrong)
     assert g is not None
-    assert np.isfinite(g.data).all()
+    assert np.isfinite(host(g)).all()
 
 
 def test_one_wrong_sure_pixel_costs_its_margin() -> None:
@@ -199,8 +201,8 @@ def test_ignored_pixels_get_no_gradient() -> None:
         (g,) = grad(function(x, labels), x)
         assert g is not None
         ignored = np.broadcast_to((labels == -100)[:, None], g.shape)
-        assert (g.data[ignored] == 0).all()
-        assert (g.data[~ignored] != 0).any()
+        assert (host(g)[ignored] == 0).all()
+        assert (host(g)[~ignored] != 0).any()
 
 
 # ----------------------------------------------------------------------- errors

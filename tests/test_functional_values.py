@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_device import Tensor, array, host
 
 from minitorch_unet import functional as F
-from minitorch_unet.tensor import Tensor, grad
+from minitorch_unet.tensor import grad
 
 few = settings(max_examples=40)
 seeds = st.integers(0, 1000)
+pytestmark = pytest.mark.usefixtures("device")
 EXTREMES = np.array([-1e100, -1e6, -800.0, -30.0, -1.0, -1e-9, 0.0, 1e-9, 1.0, 30.0, 800.0, 1e6, 1e100])
 
 
@@ -23,7 +25,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 def derivative(function: Any, *values: Any) -> list[list[float]]:
     """Gradients of the sum of function(*values)."""
     leaves = [Tensor(np.array(v, dtype=np.float64), requires_grad=True) for v in values]
-    return [g.data.tolist() for g in grad(function(*leaves).sum(), leaves) if g is not None]
+    return [host(g).tolist() for g in grad(function(*leaves).sum(), leaves) if g is not None]
 
 
 # ---------------------------------------------------------------- elementwise
@@ -43,12 +45,12 @@ SCALAR = {
 def test_elementwise(name: str) -> None:
     x = np.concatenate([3 * normal(40), [0.0, 19.5, 20.5, -20.0]]).reshape(4, 11)
     expected = [SCALAR[name](a) for a in x.ravel().tolist()]
-    np.testing.assert_allclose(getattr(F, name)(Tensor(x)).data.ravel(), expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(host(getattr(F, name)(Tensor(x))).ravel(), expected, rtol=1e-13, atol=1e-15)
 
 
 def test_tanh_gelu_is_close_to_gelu() -> None:
     x = Tensor(np.linspace(-4, 4, 50))
-    assert 0 < np.abs(F.gelu(x).data - F.gelu(x, "tanh").data).max() < 1e-3
+    assert 0 < np.abs(host(F.gelu(x)) - host(F.gelu(x, "tanh"))).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "silu", "gelu", "relu", "leaky_relu"])
@@ -57,16 +59,16 @@ def test_extreme_values_stay_finite(name: str) -> None:
     y = getattr(F, name)(x)
     (g,) = grad(y, x, np.ones(13))
     assert g is not None
-    assert np.isfinite(y.data).all()
-    assert np.isfinite(g.data).all()
+    assert np.isfinite(host(y)).all()
+    assert np.isfinite(host(g)).all()
     limits = {"sigmoid": (0, 1), "tanh": (-1, 1), "softplus": (0, 1e100), "silu": (0, 1e100), "gelu": (0, 1e100)}
     if name in limits:
-        assert (y.data[0], y.data[-1]) == limits[name]
+        assert (host(y)[0], host(y)[-1]) == limits[name]
 
 
 def test_softplus_is_exact_far_below_zero() -> None:
     y = F.softplus(Tensor(np.array([-30.0, -700.0])))
-    np.testing.assert_allclose(y.data, [math.exp(-30), math.exp(-700)], rtol=1e-12)
+    np.testing.assert_allclose(host(y), [math.exp(-30), math.exp(-700)], rtol=1e-12)
 
 
 def test_conventions_at_kinks() -> None:
@@ -90,20 +92,20 @@ def test_values_outside_the_domain() -> None:
     assert math.isnan(F.sqrt(Tensor(np.array([-1.0]))).item())
     assert math.isnan(F.pow(Tensor(np.array([-8.0])), 0.5).item())
     assert F.exp(Tensor(np.array([1000.0]))).item() == math.inf
-    assert np.isnan(F.relu(Tensor(np.array([np.nan]))).data).all()
-    assert np.isnan(F.maximum(Tensor(np.array([np.nan, 1.0])), Tensor(np.array([1.0, np.nan]))).data).all()
+    assert np.isnan(host(F.relu(Tensor(np.array([np.nan]))))).all()
+    assert np.isnan(host(F.maximum(Tensor(np.array([np.nan, 1.0])), Tensor(np.array([1.0, np.nan]))))).all()
 
 
 def test_where_and_clamp() -> None:
     x = Tensor(np.array([1.0, 2.0, 3.0]))
-    assert F.where(x > 1.5, x, -x).data.tolist() == [-1, 2, 3]
-    assert F.where(np.array([True, False, True]), 0.0, x).data.tolist() == [0, 2, 0]
-    assert F.clamp(x, 1.5, 2.5).data.tolist() == [1.5, 2, 2.5]
-    assert F.clamp(x, max=2).data.tolist() == [1, 2, 2]
+    assert host(F.where(x > 1.5, x, -x)).tolist() == [-1, 2, 3]
+    assert host(F.where(array([True, False, True]), 0.0, x)).tolist() == [0, 2, 0]
+    assert host(F.clamp(x, 1.5, 2.5)).tolist() == [1.5, 2, 2.5]
+    assert host(F.clamp(x, max=2)).tolist() == [1, 2, 2]
     bad = Tensor(np.array([0.0, 1.0]), requires_grad=True)
     (g,) = grad(F.where(bad > 0, F.exp(bad), 0.0).sum(), bad)
     assert g is not None
-    assert g.data.tolist() == [0, math.e]
+    assert host(g).tolist() == [0, math.e]
 
 
 # ----------------------------------------------------------------- reductions
@@ -125,7 +127,7 @@ def test_reductions(data: st.DataObject, shape: list[int], keep: bool, seed: int
     def check(result: Tensor, function: Any) -> None:
         expected = np.array([function(cells[i]) for i in np.ndindex(*kept)]).reshape(out)
         assert result.shape == tuple(out)
-        np.testing.assert_allclose(result.data, expected, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(host(result), expected, rtol=1e-12, atol=1e-13)
 
     check(F.sum(t, dim, keep), math.fsum)
     check(F.mean(t, dim, keep), lambda v: math.fsum(v) / len(v))
@@ -144,15 +146,15 @@ def test_softmax_and_log_softmax() -> None:
     for dim in (0, 1, -1):
         e = np.exp(x)
         expected = e / e.sum(dim, keepdims=True)
-        np.testing.assert_allclose(F.softmax(Tensor(x), dim).data, expected, rtol=1e-13)
-        np.testing.assert_allclose(F.log_softmax(Tensor(x), dim).data, np.log(expected), rtol=1e-12)
+        np.testing.assert_allclose(host(F.softmax(Tensor(x), dim)), expected, rtol=1e-13)
+        np.testing.assert_allclose(host(F.log_softmax(Tensor(x), dim)), np.log(expected), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 @pytest.mark.parametrize("shift", [1e6, -1e6, 1e15])
 def test_shifted_logits(name: str, shift: float) -> None:
     x = np.array([[1.0, 2.0, 4.0], [0.0, 0.0, -3.0]])
-    plain, shifted = (getattr(F, name)(Tensor(a), 1).data for a in (x, x + shift))
+    plain, shifted = (host(getattr(F, name)(Tensor(a), 1)) for a in (x, x + shift))
     np.testing.assert_allclose(
         shifted - shift if name == "logsumexp" else shifted, plain, atol=1e-9 if shift < 1e9 else 0.5
     )
@@ -161,7 +163,7 @@ def test_shifted_logits(name: str, shift: float) -> None:
 def test_logsumexp_of_infinities() -> None:
     inf = math.inf
     x = Tensor(np.array([[-inf, -inf], [-inf, 0.0], [inf, 1.0]]))
-    assert F.logsumexp(x, 1).data.tolist() == [-inf, 0.0, inf]
+    assert host(F.logsumexp(x, 1)).tolist() == [-inf, 0.0, inf]
 
 
 def test_float32_sums_keep_their_digits() -> None:
@@ -178,10 +180,10 @@ def test_ties() -> None:
     assert derivative(lambda t: F.min(t, 1).values, x) == [[[0, 0, 0, 1], [1, 0, 0, 0]]]
     assert derivative(F.max, [3.0, 1, 3]) == [[0.5, 0, 0.5]]
     values, indices = F.max(Tensor(np.array(x)), 1)
-    assert values.data.tolist() == [3, 2]
-    assert indices.data.tolist() == [1, 0]
-    assert F.min(Tensor(np.array(x)), 0, keepdim=True).indices.data.tolist() == [[0, 1, 1, 0]]
-    assert F.argmax(Tensor(np.array(x)), 1).data.tolist() == [1, 0]
+    assert host(values).tolist() == [3, 2]
+    assert host(indices).tolist() == [1, 0]
+    assert host(F.min(Tensor(np.array(x)), 0, keepdim=True).indices).tolist() == [[0, 1, 1, 0]]
+    assert host(F.argmax(Tensor(np.array(x)), 1)).tolist() == [1, 0]
     assert F.argmax(Tensor(np.array(x))).item() == 1
 
 
@@ -208,7 +210,7 @@ def test_shapes_against_numpy() -> None:
     ]  # fmt: skip
     for result, expected in pairs:
         assert result.shape == expected.shape
-        np.testing.assert_allclose(result.data, expected, rtol=1e-14)
+        np.testing.assert_allclose(host(result), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_matmul(one: tuple[int, ...], other: tuple[int, ...]) -> None:
     a, b = normal(*one), normal(*other, seed=1)
     result = F.matmul(Tensor(a), Tensor(b))
     assert result.shape == np.matmul(a, b).shape
-    np.testing.assert_allclose(result.data, np.matmul(a, b), rtol=1e-13)
+    np.testing.assert_allclose(host(result), np.matmul(a, b), rtol=1e-13)
 
 
 @pytest.mark.parametrize(("mode", "name"), [("constant", "constant"), ("reflect", "reflect"), ("replicate", "edge")])
@@ -228,15 +230,15 @@ def test_pad(mode: str, name: str, pad: tuple[int, ...]) -> None:
     x = normal(2, 1, 3, 4)
     left, right, top, bottom = (*pad, 0, 0)[:4]
     expected = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), name)  # type: ignore[call-overload]
-    assert np.array_equal(F.pad(Tensor(x), pad, mode).data, expected)
+    assert np.array_equal(host(F.pad(Tensor(x), pad, mode)), expected)
 
 
 def test_pad_values_and_crop() -> None:
     x = normal(1, 1, 5, 6)
-    assert (F.pad(Tensor(x), (1, 0), value=7.0).data[..., 0] == 7).all()
-    assert np.array_equal(F.pad(Tensor(x), (-1, -2, 0, -1)).data, x[:, :, :4, 1:4])
-    assert np.array_equal(F.crop(Tensor(x), (2, 3)).data, x[:, :, 1:3, 1:4])  # offsets rounded down
-    assert np.array_equal(F.crop(Tensor(x), 5).data, x[:, :, :, 0:5])
+    assert (host(F.pad(Tensor(x), (1, 0), value=7.0))[..., 0] == 7).all()
+    assert np.array_equal(host(F.pad(Tensor(x), (-1, -2, 0, -1))), x[:, :, :4, 1:4])
+    assert np.array_equal(host(F.crop(Tensor(x), (2, 3))), x[:, :, 1:3, 1:4])  # offsets rounded down
+    assert np.array_equal(host(F.crop(Tensor(x), 5)), x[:, :, :, 0:5])
 
 
 # ---------------------------------------------------------------------- norms
@@ -261,12 +263,12 @@ def test_norms_against_loops() -> None:
             "group": standardised(x[n, pair])[c % 2],
         }  # fmt: skip
         for kind, result in results.items():
-            np.testing.assert_allclose(result.data[n, c], expected[kind] * w[c] + b[c], rtol=1e-12, atol=1e-13)
+            np.testing.assert_allclose(host(result)[n, c], expected[kind] * w[c] + b[c], rtol=1e-12, atol=1e-13)
     scale, shift = normal(3, 2, seed=3), normal(3, 2, seed=4)
     layered = F.layer_norm(Tensor(x), (3, 2), Tensor(scale), Tensor(shift), eps=1e-3)
     for n, c in np.ndindex(2, 4):
         np.testing.assert_allclose(
-            layered.data[n, c], standardised(x[n, c], 1e-3) * scale + shift, rtol=1e-12, atol=1e-13
+            host(layered)[n, c], standardised(x[n, c], 1e-3) * scale + shift, rtol=1e-12, atol=1e-13
         )
 
 
@@ -275,16 +277,16 @@ def test_running_statistics() -> None:
     mean, variance = Tensor(np.array([1.0, 2.0])), Tensor(np.array([3.0, 4.0]))
     F.batch_norm(Tensor(x, requires_grad=True), mean, variance, training=True, momentum=0.25)
     channels = [x[:, c].ravel() for c in (0, 1)]
-    np.testing.assert_allclose(mean.data, [0.75 * o + 0.25 * v.mean() for o, v in zip((1, 2), channels, strict=True)])
+    np.testing.assert_allclose(host(mean), [0.75 * o + 0.25 * v.mean() for o, v in zip((1, 2), channels, strict=True)])
     np.testing.assert_allclose(
-        variance.data, [0.75 * o + 0.25 * v.var(ddof=1) for o, v in zip((3, 4), channels, strict=True)]
+        host(variance), [0.75 * o + 0.25 * v.var(ddof=1) for o, v in zip((3, 4), channels, strict=True)]
     )
     assert not mean.requires_grad
-    before = mean.data.copy()
+    before = host(mean).copy()
     y = F.batch_norm(Tensor(x), mean, variance)
-    expected = (x - mean.data[:, None]) / np.sqrt(variance.data[:, None] + 1e-5)
-    np.testing.assert_allclose(y.data, expected, rtol=1e-12)
-    assert np.array_equal(mean.data, before)
+    expected = (x - host(mean)[:, None]) / np.sqrt(host(variance)[:, None] + 1e-5)
+    np.testing.assert_allclose(host(y), expected, rtol=1e-12)
+    assert np.array_equal(host(mean), before)
 
 
 def test_norms_of_large_offsets() -> None:
@@ -294,26 +296,26 @@ def test_norms_of_large_offsets() -> None:
         lambda t: F.group_norm(t, 1),
         F.instance_norm,
     ):
-        np.testing.assert_allclose(function(Tensor(x + 1e6)).data, function(Tensor(x)).data, atol=1e-8)
-        assert (function(Tensor(np.full((2, 2, 8, 8), 1e6))).data == 0).all()
+        np.testing.assert_allclose(host(function(Tensor(x + 1e6))), host(function(Tensor(x))), atol=1e-8)
+        assert (host(function(Tensor(np.full((2, 2, 8, 8), 1e6)))) == 0).all()
 
 
 def test_dropout() -> None:
     x = Tensor(np.ones((100, 100)), requires_grad=True)
     y = F.dropout(x, 0.25, generator=np.random.default_rng(0))
-    assert set(np.unique(y.data)) == {0.0, 1 / 0.75}
-    assert abs((y.data == 0).mean() - 0.25) < 0.02
+    assert set(np.unique(host(y))) == {0.0, 1 / 0.75}
+    assert abs((host(y) == 0).mean() - 0.25) < 0.02
     (g,) = grad(y.sum(), x)
     assert g is not None
-    assert np.array_equal(g.data, y.data)
+    assert np.array_equal(host(g), host(y))
     assert F.dropout(x, 0.5, training=False) is x
     assert F.dropout(x, 0.0) is x
-    assert (F.dropout(x, 1.0).data == 0).all()
+    assert (host(F.dropout(x, 1.0)) == 0).all()
     F.manual_seed(3)
-    first = F.dropout(x).data
-    second = F.dropout(x).data
+    first = host(F.dropout(x))
+    second = host(F.dropout(x))
     F.manual_seed(3)
-    assert np.array_equal(F.dropout(x).data, first)
+    assert np.array_equal(host(F.dropout(x)), first)
     assert not np.array_equal(first, second)
 
 

@@ -11,8 +11,9 @@ import pytest
 from cpu_kernel_cases import LAYOUTS, image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from on_device import Tensor, array, host
 
-from minitorch_unet import Tensor, UNet, grad
+from minitorch_unet import UNet, grad
 from minitorch_unet import functional as F
 from minitorch_unet.backend import compiled
 from minitorch_unet.backend.devices import kernels_of
@@ -22,6 +23,7 @@ from minitorch_unet.tensor import Node
 
 few = settings(max_examples=60, deadline=None)
 TYPES = [np.float32, np.float64]
+every_device = pytest.mark.usefixtures("device")
 both_types = pytest.mark.parametrize("dtype", TYPES)
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 
@@ -31,7 +33,7 @@ def value_and_gradients(function: Any, *arrays: np.ndarray) -> list[np.ndarray]:
     leaves = [Tensor(a, requires_grad=True) for a in arrays]
     y = function(*leaves)
     weights = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
-    return [y.data, *(g.data for g in grad(y, leaves, Tensor(weights)) if g is not None)]
+    return [host(y), *(host(g) for g in grad(y, leaves, Tensor(weights)) if g is not None)]
 
 
 def close(found: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> None:
@@ -53,6 +55,7 @@ def names_in_graph(output: Tensor) -> list[str]:
 # -------------------------------------------------------------- cross-entropy
 
 
+@every_device
 @few
 @given(
     st.sampled_from(TYPES), st.integers(1, 6), st.lists(st.integers(1, 7), max_size=3), st.integers(1, 20),
@@ -73,10 +76,12 @@ def test_fused_and_composed_agree(
     pixel = rng.uniform(0.1, 2, labels.shape).astype(dtype) if pixels else None
     how = (weight, ignored, "mean" if mean else "sum", 0.0, pixel)
     fused = value_and_gradients(lambda x: F.cross_entropy(x, labels, *how), scores)
-    composed = value_and_gradients(lambda x: _composed_cross_entropy(x, labels, *how), scores)
+    how = tuple(array(value) if isinstance(value, np.ndarray) else value for value in how)
+    composed = value_and_gradients(lambda x: _composed_cross_entropy(x, array(labels), *how), scores)
     close(fused, composed, TOLERANCE[dtype])
 
 
+@every_device
 @both_types
 def test_cross_entropy_by_hand(dtype: Any) -> None:
     # p = (1/4, 3/4) in the first pixel and (1/2, 1/2) in the second, which counts three times.
@@ -89,6 +94,7 @@ def test_cross_entropy_by_hand(dtype: Any) -> None:
     np.testing.assert_allclose(g, gy * np.array([[[1 / 4, -3 / 2], [-1 / 4, 3 / 2]]]) / 4, rtol=1e-6)
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("shift", [2.0**20, -(2.0**20)])
 def test_a_common_shift_changes_no_bit(dtype: Any, shift: float) -> None:
@@ -99,6 +105,7 @@ def test_a_common_shift_changes_no_bit(dtype: Any, shift: float) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("top", [1e6, 1e30])
 def test_sure_pixels(dtype: Any, top: float) -> None:
@@ -110,9 +117,10 @@ def test_sure_pixels(dtype: Any, top: float) -> None:
     assert loss.item() == dtype(top)
     (g,) = grad(loss, x)
     assert g is not None
-    assert g.data.tolist() == [[[[0, 1]], [[0, -1]]]]
+    assert host(g).tolist() == [[[[0, 1]], [[0, -1]]]]
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("gap", [1.0, 5.0, 20.0, 60.0])
 def test_small_energies_and_gradients_keep_their_digits(dtype: Any, gap: float) -> None:
@@ -123,8 +131,8 @@ def test_small_energies_and_gradients_keep_their_digits(dtype: Any, gap: float) 
     p = math.exp(-gap) / (1 + math.exp(-gap))
     bound = 4 * float(np.finfo(dtype).eps)
     assert loss.item() == pytest.approx(math.log1p(math.exp(-gap)), rel=bound)
-    np.testing.assert_allclose(g.data, [[-p, p]], rtol=bound)
-    assert g.data.sum() == 0
+    np.testing.assert_allclose(host(g), [[-p, p]], rtol=bound)
+    assert host(g).sum() == 0
 
 
 @pytest.mark.skipif(not compiled.available(), reason=f"compiled kernels: {compiled.status()}")
@@ -148,6 +156,7 @@ def test_exponential_and_logarithm_within_a_few_units_in_the_last_place() -> Non
     assert np.abs(g).max() < 1.2e-38
 
 
+@every_device
 @both_types
 def test_one_class_costs_nothing(dtype: Any) -> None:
     rng = np.random.default_rng(0)
@@ -158,6 +167,7 @@ def test_one_class_costs_nothing(dtype: Any) -> None:
     assert (g == 0).all()
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_pixels_that_do_not_count_may_hold_anything(dtype: Any, bad: float) -> None:
@@ -178,6 +188,7 @@ def test_pixels_that_do_not_count_may_hold_anything(dtype: Any, bad: float) -> N
     assert (results[1][1][0, :, 1, 1] == 0).all()
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("c", [2, 3, 5])
 @pytest.mark.parametrize("where", [0, 1])
@@ -191,6 +202,7 @@ def test_nan_in_nan_out(dtype: Any, c: int, where: int) -> None:
     assert wrong.sum() == c
 
 
+@every_device
 @both_types
 def test_impossible_classes(dtype: Any) -> None:
     """Scores of -inf say that a class is impossible: no share for it, and an infinite energy if it is the truth."""
@@ -199,6 +211,7 @@ def test_impossible_classes(dtype: Any) -> None:
     assert F.cross_entropy(Tensor(scores), [2]).item() == np.inf
 
 
+@every_device
 @both_types
 def test_no_pixel_counts(dtype: Any) -> None:
     scores, labels = np.ones((1, 2, 2, 2), dtype), np.full((1, 2, 2), -100)
@@ -210,6 +223,7 @@ def test_no_pixel_counts(dtype: Any) -> None:
             F.cross_entropy(Tensor(scores), labels if not how else 0 * labels, **how)
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize(
     ("kind", "value"),
@@ -237,6 +251,7 @@ def test_labels_and_weights_are_not_copied() -> None:
     assert saved["scores"] is x.data
 
 
+@every_device
 def test_only_what_the_fused_operation_can_do_is_fused() -> None:
     x, labels = Tensor(np.zeros((1, 2, 2, 2)), requires_grad=True), np.zeros((1, 2, 2), int)
     assert names_in_graph(F.cross_entropy(x, labels)) == ["softmax_cross_entropy"]
@@ -244,6 +259,7 @@ def test_only_what_the_fused_operation_can_do_is_fused() -> None:
         assert "log_softmax" in names_in_graph(F.cross_entropy(x, labels, **how))
 
 
+@every_device
 @both_types
 def test_gradients_of_half_precision_and_of_recorded_rules(dtype: Any) -> None:
     rng = np.random.default_rng(0)
@@ -253,9 +269,9 @@ def test_gradients_of_half_precision_and_of_recorded_rules(dtype: Any) -> None:
     (recorded,) = grad(F.cross_entropy(x, labels, [1, 2, 3]), x, create_graph=True)
     assert fast is not None
     assert recorded is not None
-    np.testing.assert_allclose(fast.data, recorded.data, atol=1e-7)
+    np.testing.assert_allclose(host(fast), host(recorded), atol=1e-7)
     half = F.cross_entropy(Tensor(scores.astype(np.float16)), labels, [1, 2, 3])
-    assert half.dtype == np.float16
+    assert half.dtype == np.float32  # losses of 16-bit scores are computed, and given, in float32
     assert half.item() == pytest.approx(F.cross_entropy(x, labels, [1, 2, 3]).item(), rel=2e-3)
 
 
@@ -271,6 +287,7 @@ def composed_batch_norm(x: Tensor, w: Tensor, b: Tensor, relu: bool, eps: float 
     return F.relu(y) if relu else y
 
 
+@every_device
 @few
 @given(
     st.sampled_from(TYPES), st.integers(1, 70), st.lists(st.integers(1, 9), max_size=3), st.integers(2, 4),
@@ -294,16 +311,17 @@ def test_batch_norm_is_its_composition(dtype: Any, c: int, size: list[int], n: i
     close(found, expected, tolerance)
 
 
+@every_device
 @both_types
 def test_batch_norm_by_hand(dtype: Any) -> None:
     x = np.array([[[[1.0, 3.0]]], [[[5.0, 7.0]]]], dtype)  # mean 4, variance 5
     w, b = (Tensor(np.array([v], dtype)) for v in (2, 1))
     mean, variance = (Tensor(np.array([v], dtype)) for v in (0, 1))
     y = F.batch_norm(Tensor(x), mean, variance, w, b, True, momentum=0.5, eps=0, relu=True)
-    np.testing.assert_allclose(y.data.ravel(), [0, 1 - 2 / 5**0.5, 1 + 2 / 5**0.5, 1 + 6 / 5**0.5], rtol=1e-6)
+    np.testing.assert_allclose(host(y).ravel(), [0, 1 - 2 / 5**0.5, 1 + 2 / 5**0.5, 1 + 6 / 5**0.5], rtol=1e-6)
     assert (mean.item(), variance.item()) == pytest.approx((2, 0.5 + 0.5 * 20 / 3))
     y = F.batch_norm(Tensor(x), mean, variance, w, b, eps=0)
-    np.testing.assert_allclose(y.data.ravel(), 2 * (x.ravel() - 2) / variance.item() ** 0.5 + 1, rtol=1e-6)
+    np.testing.assert_allclose(host(y).ravel(), 2 * (x.ravel() - 2) / variance.item() ** 0.5 + 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e5, 1e6])
@@ -319,11 +337,12 @@ def test_statistics_of_large_offsets(offset: float) -> None:
         y = F.batch_norm(Tensor(x), None, None, training=True)
         centred = exact - exact.mean((0, 2, 3), keepdims=True)
         expected = centred / np.sqrt(exact.var((0, 2, 3), keepdims=True) + 1e-5)
-        np.testing.assert_allclose(y.data, expected, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(host(y), expected, rtol=1e-5, atol=2e-5)
         x = x.copy()
         x[0, :, 0, 0] = -offset
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
 def test_constant_channels_become_the_bias(dtype: Any, value: float) -> None:
@@ -337,17 +356,19 @@ def test_constant_channels_become_the_bias(dtype: Any, value: float) -> None:
     assert np.isfinite(gb).all()
 
 
+@every_device
 @both_types
 def test_nan_spoils_its_channel_only(dtype: Any) -> None:
     x = np.random.default_rng(0).standard_normal((2, 20, 5, 6)).astype(dtype)
     x[1, 17, 2, 3] = np.nan
     mean, variance = (Tensor(np.ones(20, dtype)) for _ in range(2))
     y = F.batch_norm(Tensor(x), mean, variance, training=True, relu=True)
-    for result in (y.data.transpose(1, 0, 2, 3), mean.data, variance.data):
+    for result in (host(y).transpose(1, 0, 2, 3), host(mean), host(variance)):
         assert np.isnan(result[17]).all()
         assert np.isfinite(np.delete(result, 17, 0)).all()
 
 
+@every_device
 @both_types
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("training", [False, True])
@@ -359,10 +380,11 @@ def test_recorded_batch_norm_is_the_fast_one(dtype: Any, training: bool, relu: b
     results = []
     for create_graph in (False, True):
         y = F.batch_norm(leaves[0], *running, *leaves[1:], training, 0.0, relu=relu)
-        results.append([g.data for g in grad(y, leaves, gy, create_graph=create_graph) if g is not None])
+        results.append([host(g) for g in grad(y, leaves, gy, create_graph=create_graph) if g is not None])
     close(*results, tolerance=TOLERANCE[dtype])
 
 
+@every_device
 def test_gradient_that_another_needs_is_not_overwritten() -> None:
     """Batch normalisation may write into a gradient that is its own, never into one given by the caller."""
     x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 8, 8), dtype=np.float32), requires_grad=True)
@@ -371,11 +393,11 @@ def test_gradient_that_another_needs_is_not_overwritten() -> None:
     y = F.batch_norm(x, None, None, training=True, relu=True)
     y.backward(Tensor(gy), retain_graph=True)
     assert x.grad is not None
-    first = x.grad.data.copy()
+    first = host(x.grad).copy()
     assert np.array_equal(gy, before)
     x.grad = None
     (y * 1.0 + y * 0.0).backward(Tensor(gy))
-    np.testing.assert_array_equal(x.grad.data, first)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(host(x.grad), first)  # type: ignore[attr-defined]
 
 
 def test_maps_stay_channels_last() -> None:
@@ -392,17 +414,18 @@ def test_maps_stay_channels_last() -> None:
         lambda x: F.cat([x, x], 1),
     ):
         y = function(x)
-        assert is_last(y.data)
+        assert is_last(host(y))
         (g,) = grad(y, x, y.detach())
         assert g is not None
-        assert is_last(g.data)
+        assert is_last(host(g))
     (g,) = grad(F.cross_entropy(x, np.zeros((2, 7, 9), int)), x)
     assert g is not None
-    assert is_last(g.data)
+    assert is_last(host(g))
 
 
-def test_unet_with_batch_norm_is_made_of_fused_operations() -> None:
-    network = UNet(base=2, depth=1, norm="batch")
+@every_device
+def test_unet_with_batch_norm_is_made_of_fused_operations(device: str) -> None:
+    network = UNet(base=2, depth=1, norm="batch").to(device)
     names = names_in_graph(network(Tensor(np.zeros((1, 1, 20, 20), np.float32))))
     assert "relu" not in names
     assert names.count("batch_norm") >= 6

@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from on_device import Tensor, host
 
-from minitorch_unet import NonFiniteError, Tensor, UNet, detect_anomaly, manual_seed, nn
+from minitorch_unet import NonFiniteError, UNet, detect_anomaly, manual_seed, nn
 from minitorch_unet import functional as F
+
+every_device = pytest.mark.usefixtures("device")
 
 
 class Block(nn.Module):
@@ -69,26 +72,26 @@ def test_a_module_without_forward_says_so() -> None:
 # ------------------------------------------------------------------------------------------------- state
 
 
-def test_state_dict_holds_contiguous_copies() -> None:
-    conv = nn.Conv2d(2, 3, 3)
+def test_state_dict_holds_contiguous_copies(device) -> None:
+    conv = nn.Conv2d(2, 3, 3).to(device)
     state = conv.state_dict()
     assert list(state) == ["weight", "bias"]
     assert state["weight"].shape == (3, 2, 3, 3)
-    assert state["weight"].flags.c_contiguous and not conv.weight.data.flags.c_contiguous
-    before = conv.weight.data.copy()
+    assert state["weight"].flags.c_contiguous and not host(conv.weight).flags.c_contiguous
+    before = host(conv.weight).copy()
     state["weight"][:] = 7
-    assert np.array_equal(conv.weight.data, before)
+    assert np.array_equal(host(conv.weight), before)
 
 
-def test_state_dict_round_trip_with_buffers() -> None:
-    one, two = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+def test_state_dict_round_trip_with_buffers(device) -> None:
+    one, two = nn.BatchNorm2d(3).to(device), nn.BatchNorm2d(3).to(device)
     one(Tensor(np.random.default_rng(0).normal(2, 3, (4, 3, 5, 5)).astype(np.float32)))
     array = two.running_mean.data
     two.load_state_dict(one.state_dict())
     assert two.running_mean.data is array  # copied in: an optimiser's references stay good
     for name, value in one.state_dict().items():
         assert np.array_equal(two.state_dict()[name], value)
-    assert abs(two.running_mean.data).max() > 0
+    assert abs(host(two.running_mean)).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -109,10 +112,10 @@ def test_load_state_dict_is_strict_and_changes_nothing_on_error(change, message)
     assert all(np.array_equal(value, conv.state_dict()[name]) for name, value in before.items())
 
 
-def test_load_state_dict_not_strict_takes_what_fits_but_never_a_wrong_shape() -> None:
-    conv = nn.Conv2d(1, 1, 1)
+def test_load_state_dict_not_strict_takes_what_fits_but_never_a_wrong_shape(device) -> None:
+    conv = nn.Conv2d(1, 1, 1).to(device)
     conv.load_state_dict({"bias": np.array([5.0]), "unknown": np.zeros(3)}, strict=False)
-    assert conv.bias.data.tolist() == [5.0] and conv.bias.dtype == np.float32
+    assert host(conv.bias).tolist() == [5.0] and conv.bias.dtype == np.float32
     with pytest.raises(ValueError, match="bias has shape"):
         conv.load_state_dict({"bias": np.zeros(2)}, strict=False)
 
@@ -122,8 +125,8 @@ def test_load_state_dict_lists_a_few_faults_and_counts_the_rest() -> None:
         UNet(base=1, depth=1).load_state_dict({})
 
 
-def test_loading_between_forward_and_backward_is_noticed() -> None:
-    layer = nn.Linear(2, 2)
+def test_loading_between_forward_and_backward_is_noticed(device) -> None:
+    layer = nn.Linear(2, 2).to(device)
     loss = layer(Tensor(np.ones((1, 2), np.float32), requires_grad=True)).sum()
     layer.load_state_dict(layer.state_dict())
     with pytest.raises(ValueError, match="changed in place"):
@@ -133,23 +136,24 @@ def test_loading_between_forward_and_backward_is_noticed() -> None:
 # ------------------------------------------------------------------------------------------------- modes
 
 
+@every_device
 def test_train_and_eval_reach_every_module() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)))
     assert model.training
     assert model.eval() is model
     assert not any(module.training for _, module in model.named_modules())
     x = Tensor(np.ones((2, 50), np.float32))
-    assert np.array_equal(model(x).data, x.data)
+    assert np.array_equal(host(model(x)), host(x))
     model.train()
-    assert set(np.unique(model(x).data)) == {0.0, 4.0}
+    assert set(np.unique(host(model(x)))) == {0.0, 4.0}
 
 
-def test_zero_grad_forgets_and_backward_adds() -> None:
-    layer = nn.Linear(2, 1)
+def test_zero_grad_forgets_and_backward_adds(device) -> None:
+    layer = nn.Linear(2, 1).to(device)
     x = Tensor(np.array([[1.0, 2.0]], np.float32))
     layer(x).sum().backward()
     layer(x).sum().backward()
-    assert layer.weight.grad.data.tolist() == [[2.0, 4.0]]
+    assert host(layer.weight.grad).tolist() == [[2.0, 4.0]]
     layer.zero_grad()
     assert all(p.grad is None for p in layer.parameters())
 
@@ -187,19 +191,19 @@ def test_repr_is_a_tree_with_shapes_and_counts() -> None:
 def test_he_initialisation(module, incoming) -> None:
     manual_seed(1)
     made = module()
-    weight = made.weight.data.astype(np.float64)
+    weight = host(made.weight).astype(np.float64)
     expected = math.sqrt(2 / incoming)
     # The standard error of a standard deviation of n values is about sd / sqrt(2 n); five of them.
     assert weight.std() == pytest.approx(expected, rel=5 / math.sqrt(2 * weight.size))
     assert abs(weight.mean()) < 5 * expected / math.sqrt(weight.size)
-    assert not made.bias.data.any()
+    assert not host(made.bias).any()
 
 
 def test_manual_seed_repeats_weights_and_dropout() -> None:
     def drawn(seed: int) -> list[np.ndarray]:
         manual_seed(seed)
-        weight = nn.Conv2d(2, 2, 3).weight.data
-        return [weight, F.dropout(Tensor(np.ones(100, np.float32))).data]
+        weight = host(nn.Conv2d(2, 2, 3).weight)
+        return [weight, host(F.dropout(Tensor(np.ones(100, np.float32))))]
 
     assert all(np.array_equal(a, b) for a, b in zip(drawn(3), drawn(3), strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(drawn(3), drawn(4), strict=True))
@@ -250,8 +254,8 @@ def test_anomaly_mode_names_the_module_in_forward() -> None:
         model(x)
 
 
-def test_anomaly_mode_names_the_block_of_a_unet() -> None:
-    model = UNet(base=1, depth=1)
+def test_anomaly_mode_names_the_block_of_a_unet(device) -> None:
+    model = UNet(base=1, depth=1).to(device)
     model.down[0].conv1.weight.data[...] = 3e37
     x = Tensor(np.full((1, 1, 20, 20), 1e5, np.float32))
     with (
@@ -262,6 +266,7 @@ def test_anomaly_mode_names_the_block_of_a_unet() -> None:
         model(x)
 
 
+@every_device
 def test_anomaly_mode_names_the_module_of_a_gradient() -> None:
     class Root(nn.Module):
         def __init__(self) -> None:
@@ -283,51 +288,55 @@ def test_anomaly_mode_names_the_module_of_a_gradient() -> None:
 
 # ------------------------------------------------------------------- modules compute what functions compute
 
-X = Tensor(np.random.default_rng(5).normal(size=(2, 4, 6, 6)).astype(np.float32))
+X = np.random.default_rng(5).normal(size=(2, 4, 6, 6)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        (nn.Conv2d(4, 2, 3, 2, 1), lambda m: F.conv2d(X, m.weight, m.bias, 2, 1)),
-        (nn.Conv2d(4, 4, 3, dilation=2, groups=2, bias=False), lambda m: F.conv2d(X, m.weight, None, 1, 0, 2, 2)),
+        (nn.Conv2d(4, 2, 3, 2, 1), lambda m, x: F.conv2d(x, m.weight, m.bias, 2, 1)),
+        (nn.Conv2d(4, 4, 3, dilation=2, groups=2, bias=False), lambda m, x: F.conv2d(x, m.weight, None, 1, 0, 2, 2)),
         (
             nn.ConvTranspose2d(4, 2, 3, 2, 1, 1, dilation=2),
-            lambda m: F.conv_transpose2d(X, m.weight, m.bias, 2, 1, 1, 1, 2),
+            lambda m, x: F.conv_transpose2d(x, m.weight, m.bias, 2, 1, 1, 1, 2),
         ),
-        (nn.Linear(6, 5), lambda m: F.linear(X, m.weight, m.bias)),
-        (nn.MaxPool2d(3, 1, 1), lambda m: F.max_pool2d(X, 3, 1, 1)),
-        (nn.MaxPool2d(2), lambda m: F.max_pool2d(X, 2, 2)),
-        (nn.AvgPool2d(3, 2, 1), lambda m: F.avg_pool2d(X, 3, 2, 1)),
-        (nn.Upsample(2, "bilinear"), lambda m: F.interpolate(X, scale_factor=2, mode="bilinear")),
-        (nn.GroupNorm(2, 4), lambda m: F.group_norm(X, 2)),
-        (nn.InstanceNorm2d(4), lambda m: F.instance_norm(X)),
-        (nn.LayerNorm((6, 6)), lambda m: F.layer_norm(X, (6, 6))),
-        (nn.BatchNorm2d(4), lambda m: F.batch_norm(X, None, None, training=True)),
-        (nn.ReLU(), lambda m: F.relu(X)),
-        (nn.LeakyReLU(0.2), lambda m: F.leaky_relu(X, 0.2)),
-        (nn.Sigmoid(), lambda m: F.sigmoid(X)),
-        (nn.Tanh(), lambda m: F.tanh(X)),
-        (nn.SiLU(), lambda m: F.silu(X)),
-        (nn.GELU("tanh"), lambda m: F.gelu(X, "tanh")),
+        (nn.Linear(6, 5), lambda m, x: F.linear(x, m.weight, m.bias)),
+        (nn.MaxPool2d(3, 1, 1), lambda m, x: F.max_pool2d(x, 3, 1, 1)),
+        (nn.MaxPool2d(2), lambda m, x: F.max_pool2d(x, 2, 2)),
+        (nn.AvgPool2d(3, 2, 1), lambda m, x: F.avg_pool2d(x, 3, 2, 1)),
+        (nn.Upsample(2, "bilinear"), lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear")),
+        (nn.GroupNorm(2, 4), lambda m, x: F.group_norm(x, 2)),
+        (nn.InstanceNorm2d(4), lambda m, x: F.instance_norm(x)),
+        (nn.LayerNorm((6, 6)), lambda m, x: F.layer_norm(x, (6, 6))),
+        (nn.BatchNorm2d(4), lambda m, x: F.batch_norm(x, None, None, training=True)),
+        (nn.ReLU(), lambda m, x: F.relu(x)),
+        (nn.LeakyReLU(0.2), lambda m, x: F.leaky_relu(x, 0.2)),
+        (nn.Sigmoid(), lambda m, x: F.sigmoid(x)),
+        (nn.Tanh(), lambda m, x: F.tanh(x)),
+        (nn.SiLU(), lambda m, x: F.silu(x)),
+        (nn.GELU("tanh"), lambda m, x: F.gelu(x, "tanh")),
     ],
     ids=lambda value: value.describe() if isinstance(value, nn.Module) else "",
 )
-def test_a_module_hands_its_settings_on(module, function) -> None:
-    assert np.allclose(module(X).data, function(module).data, rtol=0, atol=1e-6)
+def test_a_module_hands_its_settings_on(module, function, device) -> None:
+    module.to(device)
+    x = Tensor(X)
+    assert np.allclose(host(module(x)), host(function(module, x)), rtol=0, atol=1e-6)
 
 
-def test_batch_norm_in_eval_uses_the_running_values() -> None:
-    module = nn.BatchNorm2d(4)
-    module(X)
-    mean, variance = module.running_mean.data, module.running_var.data
-    assert np.allclose(mean, 0.1 * X.data.mean((0, 2, 3)), atol=1e-6)
-    expected = (X.data - mean.reshape(1, 4, 1, 1)) / np.sqrt(variance.reshape(1, 4, 1, 1) + 1e-5)
-    assert np.allclose(module.eval()(X).data, expected, atol=1e-5)
-    assert np.array_equal(module.running_mean.data, mean)
+def test_batch_norm_in_eval_uses_the_running_values(device) -> None:
+    module = nn.BatchNorm2d(4).to(device)
+    x = Tensor(X)
+    module(x)
+    mean, variance = host(module.running_mean), host(module.running_var)
+    assert np.allclose(mean, 0.1 * X.mean((0, 2, 3)), atol=1e-6)
+    expected = (X - mean.reshape(1, 4, 1, 1)) / np.sqrt(variance.reshape(1, 4, 1, 1) + 1e-5)
+    assert np.allclose(host(module.eval()(x)), expected, atol=1e-5)
+    assert np.array_equal(host(module.running_mean), mean)
 
 
+@every_device
 def test_dropout_draws_from_its_own_generator() -> None:
     x = Tensor(np.ones(64, np.float32))
-    one, two = (nn.Dropout(0.3, np.random.default_rng(9))(x).data for _ in range(2))
+    one, two = (host(nn.Dropout(0.3, np.random.default_rng(9))(x)) for _ in range(2))
     assert np.array_equal(one, two)

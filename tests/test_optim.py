@@ -4,11 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from on_device import Tensor, array, host
 
-from minitorch_unet import Tensor, optim
+from minitorch_unet import optim
 from minitorch_unet.nn import Parameter
 
 STEPS = 6
+every_device = pytest.mark.usefixtures("device")
+
+
+def parameter(values: np.ndarray) -> Parameter:
+    return Parameter(array(values))
 
 
 def gradients(seed: int = 0) -> list[list[np.ndarray]]:
@@ -23,13 +29,13 @@ def starts() -> list[np.ndarray]:
 
 
 def run(make, steps=None) -> list[np.ndarray]:
-    params = [Parameter(a.copy()) for a in starts()]
+    params = [parameter(a.copy()) for a in starts()]
     optimizer = make(params)
     for grads in gradients()[:steps]:
         for p, g in zip(params, grads, strict=True):
             p.grad = Tensor(g.copy())
         optimizer.step()
-    return [p.data for p in params]
+    return [host(p) for p in params]
 
 
 # Oracles: PyTorch's documented pseudo code, one value array at a time. (theta, gradients) -> theta.
@@ -89,6 +95,7 @@ CASES = [
 IDS = [f"{kind.__name__}-{'-'.join(options)}" for kind, _, options in CASES]
 
 
+@every_device
 @pytest.mark.parametrize(("kind", "oracle", "options"), CASES, ids=IDS)
 def test_against_the_formula(kind, oracle, options) -> None:
     extra = {"decoupled": True} if kind is optim.AdamW else {}
@@ -98,19 +105,21 @@ def test_against_the_formula(kind, oracle, options) -> None:
         assert abs(found - theta).max() > 0.01
 
 
+@every_device
 def test_adamw_decays_by_a_hundredth_unless_told() -> None:
     expected = adam(starts()[0], [step[0] for step in gradients()], 1e-3, weight_decay=1e-2, decoupled=True)
     np.testing.assert_allclose(run(optim.AdamW)[0], expected, rtol=1e-12)
 
 
+@every_device
 @pytest.mark.parametrize(("kind", "oracle", "options"), CASES, ids=IDS)
 @pytest.mark.parametrize("stop", [0, 1, 4])
 def test_state_dict_continues_bit_for_bit(kind, oracle, options, stop) -> None:
     whole = run(lambda p: kind(p, **options))
-    params = [Parameter(a.copy()) for a in run(lambda p: kind(p, **options), stop)]
+    params = [parameter(a.copy()) for a in run(lambda p: kind(p, **options), stop)]
 
     def resumed() -> optim.Optimizer:
-        before = [Parameter(a.copy()) for a in starts()]
+        before = [parameter(a.copy()) for a in starts()]
         first = kind(before, **options)
         for grads in gradients()[:stop]:
             for p, g in zip(before, grads, strict=True):
@@ -126,11 +135,12 @@ def test_state_dict_continues_bit_for_bit(kind, oracle, options, stop) -> None:
         for p, g in zip(params, grads, strict=True):
             p.grad = Tensor(g.copy())
         optimizer.step()
-    assert all(np.array_equal(p.data, w) for p, w in zip(params, whole, strict=True))
+    assert all(np.array_equal(host(p), w) for p, w in zip(params, whole, strict=True))
 
 
+@every_device
 def test_state_dict_holds_copies() -> None:
-    p = Parameter(np.ones(2, np.float32))
+    p = parameter(np.ones(2, np.float32))
     optimizer = optim.SGD([p], 0.1, momentum=0.9)
     state = optimizer.state_dict()
     p.grad = Tensor(np.ones(2, np.float32))
@@ -148,21 +158,22 @@ def test_state_dict_holds_copies() -> None:
     ],
 )
 def test_load_state_dict_names_what_does_not_fit(change, message) -> None:
-    optimizer = optim.SGD([Parameter(np.ones(2, np.float32))], 0.1, momentum=0.9)
+    optimizer = optim.SGD([parameter(np.ones(2, np.float32))], 0.1, momentum=0.9)
     state = optimizer.state_dict()
     change(state)
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(state)
 
 
+@every_device
 def test_a_parameter_without_gradient_stays() -> None:
-    p = Parameter(np.ones(2, np.float32))
+    p = parameter(np.ones(2, np.float32))
     optim.Adam([p]).step()
-    assert p.data.tolist() == [1, 1]
+    assert host(p).tolist() == [1, 1]
 
 
 def test_a_step_between_forward_and_backward_is_noticed() -> None:
-    p = Parameter(np.ones(2, np.float32))
+    p = parameter(np.ones(2, np.float32))
     p.grad = Tensor(np.ones(2, np.float32))
     loss = (p * p).sum()
     optim.SGD([p], 0.1).step()
@@ -170,8 +181,9 @@ def test_a_step_between_forward_and_backward_is_noticed() -> None:
         loss.backward()
 
 
+@every_device
 def test_zero_grad_and_type() -> None:
-    p = Parameter(np.ones(2, np.float32))
+    p = parameter(np.ones(2, np.float32))
     p.grad = Tensor(np.ones(2, np.float32))
     optimizer = optim.RMSprop([p], 0.1)
     optimizer.step()
@@ -195,7 +207,7 @@ def test_zero_grad_and_type() -> None:
 )
 def test_wrong_settings_are_refused(make, message) -> None:
     with pytest.raises(ValueError, match=message):
-        make([Parameter(np.ones(1, np.float32))])
+        make([parameter(np.ones(1, np.float32))])
 
 
 # --------------------------------------------------------------------------------------------- schedules
@@ -271,35 +283,39 @@ def test_plateau_refuses_an_unknown_mode() -> None:
 
 
 def with_gradients(*arrays) -> list[Parameter]:
-    params = [Parameter(np.zeros_like(np.asarray(a, np.float32))) for a in arrays]
+    params = [parameter(np.zeros_like(np.asarray(a, np.float32))) for a in arrays]
     for p, a in zip(params, arrays, strict=True):
         p.grad = Tensor(np.asarray(a, np.float32))
     return params
 
 
+@every_device
 def test_clip_grad_norm() -> None:
-    params = [*with_gradients([3.0, 0.0], [[4.0]]), Parameter(np.zeros(1, np.float32))]
+    params = [*with_gradients([3.0, 0.0], [[4.0]]), parameter(np.zeros(1, np.float32))]
     assert optim.grad_norm(params) == 5
     assert optim.clip_grad_norm_(params, 1.0) == 5
-    np.testing.assert_allclose(params[0].grad.data, [0.6, 0], rtol=1e-5)
-    np.testing.assert_allclose(params[1].grad.data, [[0.8]], rtol=1e-5)
+    np.testing.assert_allclose(host(params[0].grad), [0.6, 0], rtol=1e-5)
+    np.testing.assert_allclose(host(params[1].grad), [[0.8]], rtol=1e-5)
     assert params[2].grad is None
 
 
+@every_device
 def test_clip_grad_norm_leaves_small_gradients_alone() -> None:
     params = with_gradients([3.0, 4.0])
     assert optim.clip_grad_norm_(iter(params), 5.5) == 5
-    assert params[0].grad.data.tolist() == [3, 4]
+    assert host(params[0].grad).tolist() == [3, 4]
 
 
+@every_device
 def test_grad_norm_does_not_overflow_in_float32() -> None:
     assert optim.grad_norm(with_gradients([3e30, 4e30])) == pytest.approx(5e30)
 
 
+@every_device
 def test_clip_grad_value() -> None:
     params = with_gradients([3.0, -4.0, 0.5])
     optim.clip_grad_value_(params, 1.0)
-    assert params[0].grad.data.tolist() == [1, -1, 0.5]
+    assert host(params[0].grad).tolist() == [1, -1, 0.5]
 
 
 @pytest.mark.parametrize("clip", [optim.clip_grad_norm_, optim.clip_grad_value_])

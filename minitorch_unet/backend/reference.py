@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import memory
+from .draws import Draws
+from .precision import is_short, wide
 from .threads import run_parallel
+from .updates import Updates
 
 Array = Any
 Pair = tuple[int, int]
@@ -23,7 +26,7 @@ Pair = tuple[int, int]
 SLAB_PIXELS = 768  # output pixels a matrix product works on at a time: measured best between 512 and 1024
 
 
-class Kernels:
+class Kernels(Updates):
     """Array routines for one array library `xp` (NumPy or CuPy). A faster backend overrides methods of this class."""
 
     def __init__(self, xp: Any) -> None:
@@ -37,6 +40,16 @@ class Kernels:
         n, c, h, w = shape
         make = self.xp.zeros if zero else self._empty
         return make((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+    def erf(self, x: Array) -> Array:
+        """The error function of each element, by SciPy or CuPy's copy of it."""
+        if self.xp is np:
+            from scipy import special
+        elif self.xp.__name__ == "cupy":
+            from cupyx.scipy import special
+        else:
+            special = self.xp.cupyx.scipy.special
+        return special.erf(x)
 
     def run(self, work: Callable[[Any], None], items: Iterable[Any]) -> None:
         """Independent pieces of work: on threads for NumPy; one after another on a GPU, which is parallel inside."""
@@ -68,8 +81,14 @@ class Kernels:
     ) -> Array:  # fmt: skip
         """y[n,k,p,q] = b[k] + sum_{c,r,s} x[n, c, p*stride + r*dilation - padding, ...] w[k,c,r,s] -> (N, K, P, Q).
 
-        x may be a tuple of arrays whose channels follow one another. With relu, y = max(y, 0).
+        x may be a tuple of arrays whose channels follow one another. With relu, y = max(y, 0). With 16-bit maps the
+        weight is rounded to their type; bias and sums are float32, and y is rounded once.
         """
+        first = x[0] if isinstance(x, tuple) else x
+        if is_short(first.dtype):
+            how = (stride, padding, dilation, groups, relu)
+            y = self.conv2d(widened(x), widened(weight.astype(first.dtype)), widened(bias), *how)
+            return y.astype(first.dtype)
         kernel = weight.shape[2:]
         x = self.join(x)
         x = self.pad(x, padding[0], padding[0], padding[1], padding[1])
@@ -104,8 +123,13 @@ class Kernels:
         """Gradient of `conv2d` with respect to its input, (N, C, H, W); also the transposed convolution of gy.
 
         A bias (C), for the latter's sake, is added to the result. With a mask, of its shape, the result is 0 where the
-        mask is not above 0: the gradient goes on back through the ReLU that the input came from.
+        mask is not above 0: the gradient goes on back through the ReLU that the input came from. 16-bit maps: as
+        in conv2d.
         """
+        if is_short(gy.dtype):
+            how = (input_size, stride, padding, dilation, groups)
+            short = widened(weight.astype(gy.dtype))
+            return self.conv2d_input_grad(widened(gy), short, *how, widened(bias), widened(mask)).astype(gy.dtype)
 
         def whole(gy: Array, w: Array) -> Array:
             if stride == (1, 1):
@@ -128,7 +152,12 @@ class Kernels:
     def conv2d_weight_grad(
         self, x: Any, gy: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
     ) -> Array:
-        """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy."""
+        """Gradient of `conv2d` with respect to its weight: sum over n, p, q of x (shifted by the tap) times gy.
+
+        Of 16-bit maps it is float32, as the weights are.
+        """
+        if is_short(gy.dtype):
+            return self.conv2d_weight_grad(widened(x), widened(gy), kernel, stride, padding, dilation, groups)
         x = self.pad(self.join(x), padding[0], padding[0], padding[1], padding[1])
         parts = []
         for g in range(groups):
@@ -262,8 +291,27 @@ class Kernels:
         return g, self.channel_sums(g)
 
     def channel_sums(self, x: Array) -> Array:
-        """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64."""
-        return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
+        """Sum of an (N, C, H, W) array over all axes but the channels, accumulated in float64; float32 of 16 bits."""
+        return self.xp.sum(x, axis=(0, 2, 3), dtype=np.float64).astype(wide(x.dtype))
+
+    def relu(self, x: Array) -> Array:
+        """max(x, 0)."""
+        return self.xp.maximum(x, 0)
+
+    def cast(self, x: Array, dtype: Any) -> Array:
+        """The same values in another floating-point type."""
+        return x.astype(dtype)
+
+    def dropout(self, x: Array, p: float, draws: Draws) -> Array:
+        """Each value set to 0 with probability p, the others divided by 1 - p.
+
+        A value is 0 where its number of `draws` is below p: the numbers are dealt out in the order (N, H, W, C), in
+        which maps lie in memory, else in C order.
+        """
+        order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))
+        kept = draws.uniform(x.size).reshape([x.shape[i] for i in order]) >= p
+        scale = kept.transpose(np.argsort(order)).astype(x.dtype) * x.dtype.type(1 / (1 - p))
+        return x * (scale if self.xp is np else self.xp.asarray(scale))
 
     def add_into(self, total: Array, x: Array) -> None:
         """total += x, large arrays side by side on threads."""
@@ -375,6 +423,7 @@ class Kernels:
 
         The variance is that of x less its mean, so that a large mean costs no digits.
         """
+        x = widened(x)
         xp, axes = self.xp, (0, *range(2, x.ndim))
         count = max(1, x.size // max(1, x.shape[1]))
         mean = xp.sum(x, axis=axes, dtype=np.float64) / count
@@ -383,7 +432,12 @@ class Kernels:
         return mean, xp.sum(centred * centred, axis=axes, dtype=np.float64) / count - rest * rest
 
     def scale_shift(self, x: Array, centre: Array, scale: Array, shift: Array, relu: bool = False) -> Array:
-        """y = (x - centre) scale + shift for x (N, C, ...), the others (C) of x's type. With relu, y = max(y, 0)."""
+        """y = (x - centre) scale + shift for x (N, C, ...), the others (C) of x's type. With relu, y = max(y, 0).
+
+        With 16-bit x the others are float32; y is of x's type.
+        """
+        if is_short(x.dtype):
+            return self.scale_shift(widened(x), centre, scale, shift, relu).astype(x.dtype)
         y = x - per_channel(centre, x.ndim)
         y *= per_channel(scale, x.ndim)
         y += per_channel(shift, x.ndim)
@@ -400,6 +454,10 @@ class Kernels:
         scale inverse g. Ioffe and Szegedy 2015, section 3. y is given if max(y, 0) followed: then g = gy where y > 0.
         x, y, gy (N, C, ...); mean, inverse, scale and the two sums (C) in float64. `owned`: gy may be overwritten.
         """
+        if is_short(x.dtype):
+            wider = (widened(gy), widened(x), widened(y), mean, inverse, scale, training, True)
+            gx, *sums = self.batch_norm_backward(*wider)
+            return gx.astype(x.dtype), sums[0], sums[1]
         xp, ndim, axes = self.xp, x.ndim, (0, *range(2, x.ndim))
         g = gy if y is None else xp.multiply(gy, y > 0, out=gy if owned else None)
         centre, rest = rounded(mean, x.dtype)
@@ -443,6 +501,47 @@ class Kernels:
         xp.copyto(e, 0, where=w[:, None] == 0)
         return e
 
+    def cross_entropy(
+        self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int,
+        mean: bool, gradient: bool,
+    ) -> tuple[Array, Any, Array | None]:  # fmt: skip
+        """(loss, share, made): loss = energy share, one value of scores' type; share = 1, or with `mean` 1 / sum of w.
+
+        With `gradient` a backend may also make what its `cross_entropy_backward` is then given. Raises ValueError for
+        illegal labels, and with `mean` if the weights sum to 0; where that would make the host wait, `check` does.
+        """
+        sums = self.softmax_cross_entropy(scores, labels, weight, pixel_weight, ignore_index)
+        energy, total, illegal = sums.tolist()
+        if illegal:
+            counted = labels[labels != ignore_index]
+            raise self.illegal_labels(int(counted.min()), int(counted.max()), scores.shape[1])
+        if mean and total == 0:
+            raise self.no_weight()
+        share = 1 / total if mean else 1.0
+        return self.xp.asarray(energy * share, scores.dtype), share, None
+
+    def cross_entropy_backward(
+        self, gy: Array, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None,
+        ignore_index: int, share: Any, gradient: Array | None,
+    ) -> Array:  # fmt: skip
+        """gy times the gradient of that loss, (N, C, ...); share and gradient as `cross_entropy` gave them."""
+        return self.softmax_cross_entropy_backward(scores, labels, weight, pixel_weight, ignore_index, gy * share)
+
+    def illegal_labels(self, smallest: int, largest: int, classes: int) -> ValueError:
+        """The error for labels that are none of the classes."""
+        return ValueError(
+            f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}"
+        )
+
+    def no_weight(self) -> ValueError:
+        """The error for a mean over nothing."""
+        return ValueError(
+            "cross_entropy: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels"
+        )
+
+    def check(self) -> None:
+        """Raise ValueError for what kernels have found wrong and could not say at once; here they always can."""
+
     def label_weights(
         self, scores: Array, labels: Array, weight: Array | None, pixel_weight: Array | None, ignore_index: int
     ) -> tuple[Array, Array, Array]:
@@ -468,62 +567,12 @@ class Kernels:
         mine, margin = (xp.where(hot, a, 0).sum(axis=1) for a in (e, below))
         return e, mine, xp.where(hot, 0, e).sum(axis=1), -margin
 
-    # ---------------------------------------------------------------- updates
 
-    def sgd_update(
-        self, p: Array, g: Array, velocity: Array | None, first: bool, lr: float,
-        momentum: float, dampening: float, weight_decay: float, nesterov: bool,
-    ) -> None:  # fmt: skip
-        """In place: g += weight_decay p; v = momentum v + (1 - dampening) g (v = g at first); p -= lr v."""
-        if weight_decay:
-            g = g + weight_decay * p
-        if velocity is not None:
-            if first:
-                velocity[...] = g
-            else:
-                velocity *= momentum
-                velocity += g if dampening == 0 else (1 - dampening) * g
-            g = g + momentum * velocity if nesterov else velocity
-        p -= lr * g
-
-    def adam_update(
-        self, p: Array, g: Array, mean: Array, square: Array, step: int, lr: float,
-        beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
-    ) -> None:  # fmt: skip
-        """In place, step counted from 1: running means of g and g^2, p -= lr mean' / (sqrt(square') + eps).
-
-        The primes divide by 1 - beta^step. Weight decay is added to g, or (decoupled) taken off p directly.
-        """
-        if weight_decay and decoupled:
-            p *= 1 - lr * weight_decay
-        elif weight_decay:
-            g = g + weight_decay * p
-        mean *= beta1
-        mean += (1 - beta1) * g
-        square *= beta2
-        square += (1 - beta2) * g * g
-        p -= lr / (1 - beta1**step) * mean / (self.xp.sqrt(square) / (1 - beta2**step) ** 0.5 + eps)
-
-    def rmsprop_update(
-        self, p: Array, g: Array, square: Array, mean: Array | None, velocity: Array | None, lr: float,
-        alpha: float, eps: float, weight_decay: float, momentum: float,
-    ) -> None:  # fmt: skip
-        """In place: square = running mean of g^2 (if centred less the squared mean of g); p -= lr g / (sqrt + eps)."""
-        if weight_decay:
-            g = g + weight_decay * p
-        square *= alpha
-        square += (1 - alpha) * g * g
-        spread = square
-        if mean is not None:
-            mean *= alpha
-            mean += (1 - alpha) * g
-            spread = square - mean * mean
-        change = g / (self.xp.sqrt(spread) + eps)
-        if velocity is not None:
-            velocity *= momentum
-            velocity += change
-            change = velocity
-        p -= lr * change
+def widened(x: Any) -> Any:
+    """16-bit arrays (also a tuple of them) in float32; others, and None, as they are."""
+    if isinstance(x, tuple):
+        return tuple(widened(part) for part in x)
+    return x if x is None or not is_short(x.dtype) else x.astype(np.float32)
 
 
 def per_channel(values: Array, ndim: int) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for
+from ..backend import autocast_dtype, is_short, kernels_for
 from ..tensor import Tensor, apply
 from .shape import matmul, require_4d
 
@@ -40,6 +40,7 @@ def conv2d(
     padding may be "valid" (0) or "same" (stride 1 only). Keeps input and weight. Raises ValueError/TypeError for
     shapes, channel counts or types that do not fit. Computed by matrix products over slabs of rows.
     """
+    input = _autocast(input)
     groups = _check_operands("conv2d", input, weight, bias, groups, transposed=False)
     how: dict[str, Any] = {
         "stride": pair("conv2d", "stride", stride, 1),
@@ -101,7 +102,7 @@ def _sources(
     name: str, input: Tensor | Sequence[Tensor], weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
     """One or two Tensors whose channels follow one another, checked against each other, the weight and the bias."""
-    sources = (input,) if isinstance(input, Tensor) else tuple(input)
+    sources = tuple(map(_autocast, (input,) if isinstance(input, Tensor) else input))
     if not 1 <= len(sources) <= 2:
         raise ValueError(f"{name}: input holds {len(sources)} Tensors; legal are one and two")
     for source in sources:
@@ -128,6 +129,7 @@ def conv_transpose2d(
     Raises ValueError unless output_padding is smaller than stride or dilation.
     """
     name = "conv_transpose2d"
+    input = _autocast(input)
     groups = _check_operands(name, input, weight, bias, groups, transposed=True)
     strides, dilations = pair(name, "stride", stride, 1), pair(name, "dilation", dilation, 1)
     paddings, extra = pair(name, "padding", padding, 0), pair(name, "output_padding", output_padding, 0)
@@ -286,13 +288,21 @@ def _check_operands(
     if bias is not None and bias.shape != (filters,):
         raise ValueError(f"{name}: bias has shape {bias.shape}; weight {weight.shape} expects ({filters},)")
     types = {t.dtype.name for t in (input, weight, bias) if t is not None}
-    if len(types) > 1:
+    mixed = is_short(input.dtype) and types == {input.dtype.name, "float32"} and weight.dtype == np.float32
+    if len(types) > 1 and not mixed:
         raise TypeError(
-            f"{name}: input, weight and bias have types {', '.join(sorted(types))}; they must be equal, see Tensor.to"
+            f"{name}: input, weight and bias have types {', '.join(sorted(types))}; they must be equal, see Tensor.to, "
+            "or the input of a 16-bit type and the others float32 (see autocast)"
         )
     if min(weight.shape) < 1:
         raise ValueError(f"{name}: weight has shape {weight.shape}; no size may be 0")
     return groups
+
+
+def _autocast(input: Any) -> Any:
+    """A float32 map in the type that `autocast` asks for; anything else, and without it, as it is."""
+    dtype = autocast_dtype()
+    return input.to(dtype) if dtype is not None and isinstance(input, Tensor) and input.dtype == np.float32 else input
 
 
 def window_output(

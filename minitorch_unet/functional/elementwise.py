@@ -44,7 +44,7 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
     """
     if isinstance(exponent, Tensor):
         if not isinstance(input, Tensor):
-            input = Tensor(exponent.data.dtype.type(input))
+            input = Tensor(exponent.data.dtype.type(input), device=exponent.device)
         return apply("pow", input, exponent)
     if not isinstance(input, Tensor):
         raise TypeError("pow: neither input nor exponent is a Tensor")

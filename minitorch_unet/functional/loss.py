@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for
+from ..backend import is_floating, kernels_for, wide
 from ..tensor import Tensor, apply
 from .elementwise import exp, softplus
 from .reduce import log_softmax, softmax
@@ -36,7 +36,7 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}; it must be from 0 to 1")
-    _check_scores("cross_entropy", input)
+    input = _scores("cross_entropy", input)
     target = _checked_target("cross_entropy", input, target)
     per_class = _per_class("cross_entropy", input, weight)
     per_pixel = None if pixel_weight is None else _constant(pixel_weight, input)
@@ -71,7 +71,7 @@ def nll_loss(
     input: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """-w(label) input[label] for log-probabilities input (N, C, ...); the second half of `cross_entropy`."""
-    _check_scores("nll_loss", input)
+    input = _scores("nll_loss", input)
     labels, counts = _labels("nll_loss", input, target, ignore_index)
     weights = counts * _class_weights("nll_loss", input, labels, weight)
     return _reduce_weighted("nll_loss", -_pick(input, labels) * weights, weights, reduction)
@@ -84,6 +84,7 @@ def binary_cross_entropy_with_logits(
 
     Computed as (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x), which cannot overflow.
     """
+    input = input.to(wide(input.dtype))
     t = _same_shape("binary_cross_entropy_with_logits", input, target)
     scale = 1 if pos_weight is None else 1 + (_constant(pos_weight, input) - 1) * t
     energy = (1 - t) * input + scale * softplus(-input, threshold=math.inf)
@@ -96,6 +97,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """(input - target)^2."""
     if isinstance(target, Tensor) and target.shape != input.shape:
         raise ValueError(f"mse_loss: target has shape {target.shape}, input {input.shape}; they must be equal")
+    input = input.to(wide(input.dtype))
     difference = input - (target if isinstance(target, Tensor) else _same_shape("mse_loss", input, target))
     return _reduce("mse_loss", difference * difference, reduction)
 
@@ -133,7 +135,7 @@ def focal_loss(
 
     "mean" divides by the sum of the class weights of the pixels that count.
     """
-    _check_scores("focal_loss", input)
+    input = _scores("focal_loss", input)
     logp = log_softmax(input, 1)
     labels, counts = _labels("focal_loss", logp, target, ignore_index)
     weights = counts * _class_weights("focal_loss", logp, labels, weight)
@@ -141,11 +143,13 @@ def focal_loss(
     return _reduce_weighted("focal_loss", -((1 - exp(picked)) ** gamma) * picked * weights, weights, reduction)
 
 
-def _check_scores(name: str, input: Tensor) -> None:
-    if input.ndim < 2 or input.dtype.kind != "f":
+def _scores(name: str, input: Tensor) -> Tensor:
+    """Checked class scores; 16-bit ones in float32, in which losses are computed."""
+    if input.ndim < 2 or not is_floating(input.dtype):
         raise ValueError(
             f"{name}: input has shape {input.shape} and type {input.dtype}; it must be floating-point (N, C, ...)"
         )
+    return input.to(wide(input.dtype))
 
 
 def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Any, Any]:
@@ -153,7 +157,7 @@ def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[A
     labels = _checked_target(name, input, target)
     counts = labels != ignore_index
     labels = kernels_for(input.data).xp.where(counts, labels, 0)
-    checked_index(f"{name}: target", labels, input.shape[1])
+    checked_index(f"{name}: target", labels, input.shape[1], input)
     return labels, counts.astype(input.dtype)
 
 
@@ -206,7 +210,7 @@ def _same_shape(name: str, input: Tensor, target: Any) -> Any:
 
 def _probabilities_and_truth(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Tensor, Any]:
     """softmax(input) and the one-hot target, both (N, C, ...), both 0 where the pixel is ignored."""
-    _check_scores(name, input)
+    input = _scores(name, input)
     labels, counts = _labels(name, input, target, ignore_index)
     xp = kernels_for(input.data).xp
     classes = xp.arange(input.shape[1]).reshape(1, -1, *([1] * (input.ndim - 2)))

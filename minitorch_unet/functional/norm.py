@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for, to_device
+from ..backend import kernels_for, take, wide
 from ..tensor import Tensor, apply, no_grad
 from .reduce import var
 
@@ -62,7 +62,7 @@ def group_norm(
     _check_affine("group_norm", (channels,), weight=weight, bias=bias)
     grouped = input.reshape(input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
     y = _standardise("group_norm", grouped, tuple(range(2, grouped.ndim)), eps).reshape(input.shape)
-    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))))
+    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))), input.dtype)
 
 
 def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -76,7 +76,7 @@ def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | No
         raise ValueError(f"instance_norm: input {input.shape} has one pixel per channel; there must be more than one")
     _check_affine("instance_norm", (input.shape[1],), weight=weight, bias=bias)
     y = _standardise("instance_norm", input, tuple(range(2, input.ndim)), eps)
-    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))))
+    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))), input.dtype)
 
 
 def layer_norm(
@@ -89,17 +89,18 @@ def layer_norm(
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
     _check_affine("layer_norm", shape, weight=weight, bias=bias)
     y = _standardise("layer_norm", input, tuple(range(input.ndim - len(shape), input.ndim)), eps)
-    return _affine(y, weight, bias, shape)
+    return _affine(y, weight, bias, shape, input.dtype)
 
 
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None
 ) -> Tensor:
-    """In training: each value set to 0 with probability p, the others divided by 1 - p. Keeps the mask.
+    """In training: each value set to 0 with probability p, the others divided by 1 - p.
 
-    The mask is drawn from `generator` on the host (the same on every device), or from the engine's own, which
-    `manual_seed` sets; for (N, C, H, W) in the order (N, H, W, C), in which maps lie in memory. Srivastava et al. 2014,
-    in the "inverted" form that leaves prediction unchanged.
+    The random numbers come from `generator`, or from the engine's own, which `manual_seed` sets. They are a function of
+    its key, its counter and the position alone, in the order (N, H, W, C) for (N, C, H, W): the same on every device,
+    drawn where the input is, and drawn again for the gradient, so that nothing is kept. A generator over anything but
+    Philox gives two words as the key. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
@@ -107,11 +108,7 @@ def dropout(
         return input
     if p == 1:
         return input * 0.0
-    order = (0, 2, 3, 1) if input.ndim == 4 else tuple(range(input.ndim))
-    drawn = (generator or default_generator).random([input.shape[i] for i in order], dtype=np.float32)
-    kept = (drawn >= p).transpose(np.argsort(order))
-    scale = kept.astype(input.dtype) * input.dtype.type(1 / (1 - p))
-    return input * (scale if kernels_for(input.data).xp is np else to_device(scale, input.device))
+    return apply("dropout", input, p=p, draws=take(generator or default_generator, input.size))
 
 
 default_generator = np.random.Generator(np.random.Philox(0))
@@ -125,15 +122,18 @@ def manual_seed(seed: int) -> None:
 
 
 def _standardise(name: str, input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    """(x - mean) / sqrt(var + eps) over the axes; of 16-bit x in float32."""
     if math.prod(input.shape[i] for i in axes) < 1:
         raise ValueError(f"{name}: nothing to normalise over in shape {input.shape}")
-    return (input - input.mean(axes, keepdim=True)) * (var(input, axes, correction=0, keepdim=True) + eps) ** -0.5
+    x = input.to(wide(input.dtype))
+    return (x - x.mean(axes, keepdim=True)) * (var(x, axes, correction=0, keepdim=True) + eps) ** -0.5
 
 
-def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...]) -> Tensor:
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...], dtype: Any) -> Tensor:
+    """weight y + bias, then in `dtype`."""
     if weight is not None:
         y = y * weight.reshape(view)
-    return y if bias is None else y + bias.reshape(view)
+    return (y if bias is None else y + bias.reshape(view)).to(dtype)
 
 
 def _check_affine(name: str, shape: tuple[int, ...], **tensors: Tensor | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for
+from ..backend import is_floating, kernels_for
 from ..tensor import Tensor, apply, normal_axes
 
 
@@ -91,7 +91,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
     """The slices of input along `dim` at the given positions (0 to size - 1), which may repeat."""
     (axis,) = normal_axes("index_select", dim, input.ndim)
-    return apply("take", input, checked_index("index_select", index, input.shape[axis]), axis=axis)
+    return apply("take", input, checked_index("index_select", index, input.shape[axis], input), axis=axis)
 
 
 def gather(input: Tensor, dim: int, index: Any) -> Tensor:
@@ -100,7 +100,7 @@ def gather(input: Tensor, dim: int, index: Any) -> Tensor:
     The index has input's shape except along `dim`.
     """
     (axis,) = normal_axes("gather", dim, input.ndim)
-    index = checked_index("gather", index, input.shape[axis])
+    index = checked_index("gather", index, input.shape[axis], input)
     expected = tuple(index.shape[i] if i == axis and index.ndim == input.ndim else n for i, n in enumerate(input.shape))
     if index.shape != expected:
         raise ValueError(
@@ -109,9 +109,9 @@ def gather(input: Tensor, dim: int, index: Any) -> Tensor:
     return apply("take_along_dim", input, index, axis=axis)
 
 
-def checked_index(function: str, index: Any, size: int) -> Any:
-    """The array of an integer index whose values all lie in 0..size-1; raises TypeError or ValueError otherwise."""
-    index = index.data if isinstance(index, Tensor) else index if hasattr(index, "dtype") else np.asarray(index)
+def checked_index(function: str, index: Any, size: int, like: Tensor) -> Any:
+    """The array, on like's device, of an integer index; raises TypeError or ValueError unless it is in 0..size-1."""
+    index = index.data if isinstance(index, Tensor) else kernels_for(like.data).xp.asarray(index)
     if index.dtype.kind not in "iu":
         raise TypeError(f"{function}: index must hold integers, found {index.dtype}")
     if index.size and (int(index.min()) < 0 or int(index.max()) >= size):
@@ -199,5 +199,5 @@ def require_4d(function: str, argument: str, tensor: Tensor) -> None:
         raise TypeError(f"{function}: {argument} must be a Tensor, found {type(tensor).__name__}")
     if tensor.ndim != 4:
         raise ValueError(f"{function}: {argument} has shape {tensor.shape}; it must have the four axes (N, C, H, W)")
-    if tensor.dtype.kind != "f":
+    if not is_floating(tensor.dtype):
         raise TypeError(f"{function}: {argument} has type {tensor.dtype}; it must be floating-point, e.g. float32")

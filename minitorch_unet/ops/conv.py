@@ -40,7 +40,7 @@ class Conv2d(Op):
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         gx = ctx.ops.conv2d_input_grad(gy, ctx.weight, input_size=ctx.size, **ctx.how) if ctx.needs[0] else None
         gw = ctx.ops.conv2d_weight_grad(ctx.x, gy, kernel=ctx.kernel, **ctx.how) if ctx.needs[1] else None
-        return gx, gw, ctx.ops.sum(gy, axis=(0, 2, 3)) if ctx.needs[2] else None
+        return gx, gw, _bias_grad(ctx, gy) if ctx.needs[2] else None
 
 
 class Conv2dInputGrad(Op):
@@ -69,7 +69,7 @@ class Conv2dInputGrad(Op):
         p, q = ctx.out_size
         ggy = ctx.ops.conv2d(gz, ctx.weight, None, **ctx.how)[:, :, :p, :q] if ctx.needs[0] else None
         gw = ctx.ops.conv2d_weight_grad(gz, ctx.gy, kernel=ctx.kernel, **ctx.how) if ctx.needs[1] else None
-        gb = [ctx.ops.sum(gz, axis=(0, 2, 3)) if need else None for need in ctx.needs[2:]]
+        gb = [_bias_grad(ctx, gz) if need else None for need in ctx.needs[2:]]
         return ggy, gw, *gb
 
 
@@ -144,6 +144,11 @@ def _sources(ctx: Any) -> tuple[Any, ...]:
     return tuple(getattr(ctx, f"source{i}") for i in range(len(ctx.channels)))
 
 
+def _bias_grad(ctx: Any, gy: Any) -> Any:
+    """Sum over all axes but the channels; on arrays in float32 at least, however short the maps' type is."""
+    return ctx.kernels.channel_sums(gy) if ctx.ops is array_ops else ctx.ops.sum(gy, axis=(0, 2, 3))
+
+
 def _just(array: Any) -> Callable[[Any], tuple[Any, ...]]:
     return lambda ctx: (array,)
 
@@ -172,7 +177,7 @@ def _conv_relu_backward(
     elif needs[0]:
         gw = ctx.kernels.conv2d_weight_grad(sources(ctx), g, kernel=ctx.kernel, **ctx.how)
     if needs[1] and recorded:
-        gb = ctx.ops.sum(g, axis=(0, 2, 3))
+        gb = _bias_grad(ctx, g)
     # The input's size from the gradient's: sources may have been dropped where no gradient of the weight is wanted.
     size = tuple(g.shape[2 + i] + ctx.kernel[i] - 1 - 2 * ctx.how["padding"][i] for i in (0, 1))
     parts = []

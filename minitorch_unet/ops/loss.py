@@ -12,8 +12,10 @@ class SoftmaxCrossEntropy(Op):
 
     scores (N, C, ...), labels (N, ...) integers, weight (C) per class or None, pixel_weight (N, ...) or None ->
     one value. w = weight[label] pixel_weight, and 0 for pixels labelled ignore_index. dE / dscores = w (p - one-hot).
-    Keeps its inputs and nothing else: backward computes the softmax again, which costs less than to write it and to
-    read it back. Raises ValueError for labels outside 0..C-1, and with `mean` if the weights sum to 0.
+    Keeps its inputs. On a CPU backward computes the softmax again, which costs less than to write it and to read it
+    back; on a GPU, where reading labels and weights once more costs as much, the forward pass leaves the gradient but
+    for its factor. Raises ValueError for labels outside 0..C-1, and with `mean` if the weights sum to 0: on a GPU as
+    soon as the host reads a value, see `Kernels.check`.
     """
 
     owns_gradients = True
@@ -22,29 +24,17 @@ class SoftmaxCrossEntropy(Op):
     def forward(
         ctx: Context, scores: Any, labels: Any, weight: Any, pixel_weight: Any, ignore_index: int, mean: bool
     ) -> Any:
-        sums = ctx.kernels.softmax_cross_entropy(scores, labels, weight, pixel_weight, ignore_index)
-        energy, total, illegal = sums.tolist()
-        if illegal:
-            counted = labels[labels != ignore_index]
-            raise ValueError(
-                f"cross_entropy: target: index holds values {int(counted.min())}..{int(counted.max())}; "
-                f"legal are 0..{scores.shape[1] - 1}"
-            )
-        if mean and total == 0:
-            raise ValueError(
-                "cross_entropy: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the "
-                "labels"
-            )
-        share = 1 / total if mean else 1.0
-        ctx.save(scores=scores, given=(labels, weight, pixel_weight, ignore_index), share=share)
-        return ctx.xp.asarray(energy * share, scores.dtype)
+        given = (labels, weight, pixel_weight, ignore_index)
+        loss, share, gradient = ctx.kernels.cross_entropy(scores, *given, mean, ctx.needs[0])
+        ctx.save(scores=scores, given=given, share=share, gradient=gradient)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
         if ctx.ops is array_ops:
-            gx = ctx.kernels.softmax_cross_entropy_backward(ctx.scores, *ctx.given, gy * ctx.share)
+            gx = ctx.kernels.cross_entropy_backward(gy, ctx.scores, *ctx.given, ctx.share, ctx.gradient)
         else:
             p = ctx.ops.softmax(ctx.scores, axis=(1,))
             hot, w, _ = ctx.kernels.label_weights(p.data, *ctx.given)
-            gx = (p - hot.astype(w.dtype)) * (w * ctx.share)[:, None] * gy
+            gx = (p - hot.astype(w.dtype)) * (w * ctx.share).astype(w.dtype)[:, None] * gy
         return gx, None, None, None

@@ -1,4 +1,4 @@
-"""Batch normalisation as one operation, optionally with the ReLU behind it."""
+"""Batch normalisation as one operation, optionally with the ReLU behind it; and dropout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.precision import wide
 from ..backend.reference import rounded
 from .core import Context, Op, array_ops
 
@@ -27,9 +28,10 @@ class BatchNorm(Op):
     ) -> Any:
         inverse = 1 / ctx.xp.sqrt(var + eps)
         scale = inverse if weight is None else weight * inverse
-        centre, rest = rounded(mean, x.dtype)
+        kept = wide(x.dtype)
+        centre, rest = rounded(mean, kept)
         shift = -rest * scale if bias is None else bias - rest * scale
-        y = ctx.kernels.scale_shift(x, centre, scale.astype(x.dtype), shift.astype(x.dtype), relu)
+        y = ctx.kernels.scale_shift(x, centre, scale.astype(kept), shift.astype(kept), relu)
         ctx.save(x=x, y=y if relu else None, weight=weight, mean=mean, inverse=inverse, eps=eps, training=training)
         return y
 
@@ -67,3 +69,19 @@ def _statistics(ctx: Any, x: Any, axes: tuple[int, ...], share: float, view: tup
         return x - ctx.mean.astype(x.dtype).reshape(view), ctx.inverse.astype(x.dtype).reshape(view)
     centred = x - ctx.ops.sum(x, axis=axes, keepdims=True) * share
     return centred, (ctx.ops.sum(centred * centred, axis=axes, keepdims=True) * share + ctx.eps) ** -0.5
+
+
+class Dropout(Op):
+    """y = a / (1 - p) where the element's number is at least p, else 0: linear, and its own gradient.
+
+    Keeps where the numbers begin (`backend.Draws`), not the numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, a: Any, p: float, draws: Any) -> Any:
+        ctx.save(p=p, draws=draws)
+        return ctx.kernels.dropout(a, p, draws)
+
+    @staticmethod
+    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
+        return (ctx.ops.dropout(gy, p=ctx.p, draws=ctx.draws),)

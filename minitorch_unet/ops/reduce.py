@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import is_floating, is_short
 from .core import Context, Op
 
 Axes = tuple[int, ...]
@@ -21,7 +22,7 @@ def kept_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
 
 def accurate_sum(xp: Any, a: Any, axis: Axes, keepdims: bool) -> Any:
     """Sum in the input's type, accumulated in float64 where that type is a narrower floating-point one."""
-    wide = np.float64 if a.dtype.kind == "f" else None
+    wide = np.float64 if is_floating(a.dtype) else None
     return xp.sum(a, axis=axis, dtype=wide, keepdims=keepdims).astype(a.dtype if wide else None, copy=False)
 
 
@@ -31,7 +32,7 @@ class Sum(Op):
     @staticmethod
     def forward(ctx: Context, a: Any, axis: Axes, keepdims: bool = False) -> Any:
         ctx.save(shape=a.shape, axis=axis)
-        if a.ndim == 4 and axis == (0, 2, 3) and not keepdims and a.dtype.kind == "f":
+        if a.ndim == 4 and axis == (0, 2, 3) and not keepdims and is_floating(a.dtype) and not is_short(a.dtype):
             return ctx.kernels.channel_sums(a)
         return ctx.xp.asarray(accurate_sum(ctx.xp, a, axis, keepdims))
 

@@ -1,0 +1,55 @@
+// Atomic operations: a fiber is never interrupted, so plain reads and writes will do. The checker is told of them, since
+// atomic operations on one word do not race with each other.
+#pragma once
+#include "runtime.h"
+
+namespace cusim {
+
+void atomic(const void* p, size_t n);  // for the checker: bounds, alignment, conflicts with plain accesses
+
+template <class T, class F>
+CUSIM_QUIET static inline T exchange(T* p, F change) {
+  atomic(p, sizeof *p);
+  T old;
+  std::memcpy(&old, p, sizeof old);
+  const T changed = change(old);
+  std::memcpy((void*)p, &changed, sizeof changed);
+  return old;
+}
+
+// Sums of integers wrap around as on the GPU: computed without sign, where that is no error.
+template <class T>
+CUSIM_QUIET static inline T wrapping_sum(T a, T b) {
+  if constexpr (std::is_integral_v<T>) {
+    using U = std::make_unsigned_t<T>;
+    return (T)((U)a + (U)b);
+  } else {
+    return a + b;
+  }
+}
+
+template <class T> struct Itself { using type = T; };
+template <class T> using Value = typename Itself<T>::type;  // keeps an argument out of the deduction of T
+
+}  // namespace cusim
+
+#define CUSIM_ATOMIC template <class T> static inline T
+CUSIM_ATOMIC atomicAdd(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, v); }); }
+CUSIM_ATOMIC atomicSub(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, (T)(0 - v)); }); }
+CUSIM_ATOMIC atomicMax(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return v > o ? v : o; }); }
+CUSIM_ATOMIC atomicMin(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return v < o ? v : o; }); }
+CUSIM_ATOMIC atomicAnd(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o & v); }); }
+CUSIM_ATOMIC atomicOr(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o | v); }); }
+CUSIM_ATOMIC atomicXor(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o ^ v); }); }
+CUSIM_ATOMIC atomicExch(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T) CUSIM_QUIET { return v; }); }
+CUSIM_ATOMIC atomicCAS(T* p, cusim::Value<T> compare, cusim::Value<T> v) {
+  return cusim::exchange(p, [compare, v](T o) CUSIM_QUIET { return o == compare ? v : o; });
+}
+#undef CUSIM_ATOMIC
+// Counts up to `limit`, then from 0 again; counts down to 0, then from `limit` again.
+static inline unsigned atomicInc(unsigned* p, unsigned limit) {
+  return cusim::exchange(p, [limit](unsigned o) CUSIM_QUIET { return o >= limit ? 0u : o + 1u; });
+}
+static inline unsigned atomicDec(unsigned* p, unsigned limit) {
+  return cusim::exchange(p, [limit](unsigned o) CUSIM_QUIET { return o == 0 || o > limit ? limit : o - 1u; });
+}

@@ -1,0 +1,1 @@
+// Counts what memory would have to do (mode "count").
