@@ -24,7 +24,8 @@ from .backend import get_num_threads, to_device, to_numpy
 from .batches import Ahead, TileMaker
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import TrainConfig, config_from
-from .data import Dataset, check_dataset, split_dataset
+from .data import Dataset, split_dataset
+from .data.check import describe, examine_all, warn_of_duplicates
 from .errors import DataError
 from .evaluate import evaluate
 from .files import atomic_write
@@ -259,11 +260,17 @@ def _plateau(config: TrainConfig) -> optim.Plateau | None:
     return optim.Plateau(config.start_lr, mode="min", patience=3) if config.schedule == "plateau" else None
 
 
-def prepare(dataset: Dataset, validation: str | float) -> tuple[Dataset, Dataset, list[str]]:
-    """Check every pair, then split; returns (training, validation, the check's lines)."""
-    lines = check_dataset(dataset)
-    training, held_out = split_dataset(dataset, validation)
-    return training, held_out, [*lines, f"{len(training)} images to train on, {len(held_out)} to validate on"]
+def prepare(
+    dataset: Dataset, validation: str | float, by: str = "auto", seed: int = 0, gap: int = 0
+) -> tuple[Dataset, Dataset, list[str]]:
+    """Check every pair, then split (see `split_dataset`); returns (training, validation, the check's lines)."""
+    findings = examine_all(dataset)
+    training, held_out = split_dataset(dataset, validation, by, seed, gap)
+    by_name = {finding.name: finding for finding in findings}
+    parts = {"training": training, "validation": held_out}
+    alike = warn_of_duplicates({name: [by_name[each] for each in part.names] for name, part in parts.items()})
+    counts = f"{len(training)} images to train on, {len(held_out)} to validate on"
+    return training, held_out, [*describe(dataset, findings), *alike, counts]
 
 
 def _drop_log_after(path: Path, step: int) -> None:

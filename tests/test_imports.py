@@ -42,8 +42,10 @@ RANKS = {
     "evaluate": 9,
     "train": 10,
     "demo": 11,
-    "cli": 12,
-    "__main__": 13,
+    "cli_options": 11,
+    "cli_data": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 # What `import minitorch_unet` itself may load: nothing above the model.
 FACADE = "__init__"

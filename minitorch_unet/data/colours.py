@@ -47,6 +47,9 @@ def read_colours(text: str) -> Table:
             table.append(colour)
         elif number or source == "colours":
             raise ValueError(f"{source}: {row!r} is no name with a colour, legal is NAME=#RRGGBB or NAME,R,G,B")
+    for name, _ in table:
+        if re.search("[,=#]", name):
+            raise ValueError(f"{source}: the name {name!r} holds one of , = #")
     names, colours = [name for name, _ in table], [as_hex(colour) for _, colour in table]
     for what, values in (("name", names), ("colour", colours)):
         twice = next((value for value in values if values.count(value) > 1), None)
@@ -67,6 +70,11 @@ def _colour(row: str) -> tuple[str, Colour] | None:
     if found and max(parts := (int(found[2]), int(found[3]), int(found[4]))) < 256:
         return found[1].strip(), parts
     return None
+
+
+def as_text(table: Table) -> str:
+    """The table as `read_colours` takes it."""
+    return ",".join(f"{name}={as_hex(colour)}" for name, colour in table)
 
 
 def as_hex(colour: Colour) -> str:

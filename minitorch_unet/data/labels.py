@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minitorch_unet.data.colours import Table, as_hex, to_classes
+from minitorch_unet.data.colours import IGNORE_NAME, Table, as_hex, to_classes
 from minitorch_unet.data.weights import IGNORE, separate_touching
 from minitorch_unet.errors import DataError
 
@@ -66,6 +66,12 @@ class LabelRule:
                 f"{_IGNORED_INDEX} and {IGNORE} (ignored)"
             )
         return label, None
+
+    def class_names(self) -> list[str]:
+        """A name for each class; numbers, where the files have no names."""
+        if self.kind == "colours":
+            return [name for name, _ in self.colours if name != IGNORE_NAME]
+        return [f"class {number}" for number in range(self.classes)]
 
     def describe(self) -> list[str]:
         """What was decided and how to decide otherwise, in lines for people."""

@@ -50,10 +50,11 @@ def find_entries(path: Path, layout: str) -> tuple[str, list[Entry]]:
 
 def datasets_inside(path: Path) -> list[Path]:
     """The folders in a folder that are data sets of some layout, perhaps with a part missing."""
-    return sorted(child for child in path.iterdir() if child.is_dir() and _is_dataset(child))
+    return sorted(child for child in path.iterdir() if child.is_dir() and holds_entries(child))
 
 
-def _is_dataset(folder: Path) -> bool:
+def holds_entries(folder: Path) -> bool:
+    """Whether the folder itself, not one inside, is a data set of some layout, perhaps with a part missing."""
     for name in _AUTO:
         try:
             if LAYOUTS[name](folder):
@@ -150,15 +151,15 @@ def _stack(path: Path) -> list[Entry]:
 
 
 LAYOUTS: dict[str, Callable[[Path], list[Entry]]] = {
-    "drive": drive,
-    "dsb": dsb,
     "pairs": _pairs,
+    "flat": _flat,
     "stack": _stack,
     "chase": chase,
     "ctc": ctc,
     "ctc-gt": partial(ctc, truths=("GT",)),
     "ctc-st": partial(ctc, truths=("ST",)),
-    "flat": _flat,
+    "drive": drive,
+    "dsb": dsb,
 }
 # In this order, the particular before the general: DRIVE has image and mask folders too, but no labels in the latter.
 _AUTO = ("drive", "dsb", "pairs", "stack", "chase", "ctc", "flat")

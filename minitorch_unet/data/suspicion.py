@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
+from minitorch_unet.data.entries import Entry
 from minitorch_unet.data.labels import LabelRule
 from minitorch_unet.data.weights import IGNORE
 
@@ -56,17 +57,24 @@ def is_field_of_view(image: np.ndarray, mask: np.ndarray) -> bool:
     return bool(mask.sum() < 0.97 * box and outside < 0.25 * inside)
 
 
+Remark = tuple[str, str]  # what kind it is of, and the particulars
+
+
 @dataclass(frozen=True)
 class Finding:
     """What is remembered of a sample when its arrays are gone."""
 
     name: str
+    image_file: str
     label_file: str
+    size: tuple[int, int]
+    grey: bool  # three channels that are equal
+    objects: int | None  # None where the labels know classes only
     counts: np.ndarray  # pixels of each class
     ignored: int
     digest: str  # of the image's pixels
     thumbnail: np.ndarray  # mean 0 and length 1; zeros for a constant image
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]
 
     @property
     def share(self) -> float:
@@ -75,44 +83,51 @@ class Finding:
 
 
 def examine(
-    name: str, label_file: str, image: np.ndarray, label: np.ndarray, instances: np.ndarray | None, classes: int
+    entry: Entry, image: np.ndarray, label: np.ndarray, instances: np.ndarray | None, classes: int
 ) -> Finding:
     """Look at one sample: image (C, H, W) before normalisation, label (H, W), instances (H, W) or None."""
     counted = label[label != IGNORE]
     counts = np.bincount(counted, minlength=classes)
-    remarks = []
+    foreground = int(counts[1:].sum())
+    remarks: list[Remark] = []
     if (image == image[:, :1, :1]).all():
-        remarks.append("the image is constant")
+        remarks.append(("constant image", ""))
     if not counted.size:
-        remarks.append("all pixels are ignored")
-    elif counts[1:].sum() < ALMOST_EMPTY * counted.size:
-        remarks.append(f"the label is almost empty: {int(counts[1:].sum())} foreground pixels of {counted.size}")
+        remarks.append(("all pixels of the label are ignored", ""))
+    elif foreground < ALMOST_EMPTY * counted.size:
+        remarks.append(("almost empty label", f"{foreground} foreground pixels of {counted.size}"))
     elif counts[0] < ALMOST_EMPTY * counted.size:
-        remarks.append(f"the label is almost full: {int(counts[0])} background pixels of {counted.size}")
+        remarks.append(("almost full label", f"{int(counts[0])} background pixels of {counted.size}"))
+    objects = None
     if instances is not None:
-        remarks += _of_instances(instances)
+        objects, more = _of_instances(instances)
+        remarks += more
+    grey = len(image) == 3 and bool((image == image[:1]).all())
     digest = hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + np.ascontiguousarray(image).tobytes())
     return Finding(
-        name, label_file, counts, label.size - counted.size, digest.hexdigest(), thumbnail(image), tuple(remarks)
-    )
+        entry.name, entry.image_file, entry.label_file, (label.shape[0], label.shape[1]), grey, objects, counts,
+        label.size - counted.size, digest.hexdigest(), thumbnail(image), tuple(remarks),
+    )  # fmt: skip
 
 
-def _of_instances(instances: np.ndarray) -> list[str]:
-    """Remarks on ids (H, W): specks, and ids of several separate pieces."""
+def _of_instances(instances: np.ndarray) -> tuple[int, list[Remark]]:
+    """How many objects the ids (H, W) have; remarks on specks, and on ids of several separate pieces."""
     from scipy import ndimage
 
-    numbers, compact = np.unique(instances, return_inverse=True)
-    compact = compact.reshape(instances.shape) + (numbers[0] != 0)  # 0 stays the background
-    areas = np.bincount(compact.ravel())[1:]
+    numbers, compact = np.unique(np.append(instances, 0), return_inverse=True)
+    compact = compact[:-1].reshape(instances.shape)  # 0 is the background, the ids are 1, 2, ...
+    count = len(numbers) - 1
+    specks = int((np.bincount(compact.ravel(), minlength=count + 1)[1:] < _SMALL_OBJECT).sum())
+    torn = sum(
+        ndimage.label(compact[box] == number, np.ones((3, 3)))[1] > 1
+        for number, box in enumerate(ndimage.find_objects(compact), start=1)
+    )
     remarks = []
-    if specks := int((areas < _SMALL_OBJECT).sum()):
-        remarks.append(f"{specks} of {len(areas)} objects have less than {_SMALL_OBJECT} pixels")
-    torn = 0
-    for number, box in enumerate(ndimage.find_objects(compact), start=1):
-        torn += ndimage.label(compact[box] == number, np.ones((3, 3)))[1] > 1
+    if specks:
+        remarks.append((f"objects of less than {_SMALL_OBJECT} pixels", f"{specks} of {count}"))
     if torn:
-        remarks.append(f"{torn} of {len(areas)} ids lie in several separate pieces")
-    return remarks
+        remarks.append(("ids that lie in several separate pieces", f"{torn} of {count}"))
+    return count, remarks
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -120,8 +135,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     grey = image.mean(axis=0, dtype=np.float64)
     rows, columns = (np.arange(_THUMBNAIL) * n // _THUMBNAIL for n in grey.shape)
     sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1)
-    heights, widths = (np.maximum(1, np.diff(np.append(s, n))) for s, n in zip((rows, columns), grey.shape, strict=True))
-    means = (sums / np.outer(heights, widths)).ravel()
+    heights, widths = np.diff(np.append(rows, grey.shape[0])), np.diff(np.append(columns, grey.shape[1]))
+    means = (sums / np.outer(np.maximum(1, heights), np.maximum(1, widths))).ravel()
     means -= means.mean()
     length = float(np.sqrt(means @ means))
     return means / length if length > 1e-9 * max(1.0, float(np.abs(grey).max())) else np.zeros_like(means)
