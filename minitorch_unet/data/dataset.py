@@ -189,10 +189,11 @@ def open_dataset(
     if channels is None:
         first = entries[0].image()
         channels = 1 if first.ndim == 2 else first.shape[2]
-    if rule.kind == "binary" and are_fields_of_view([(entry.image, entry.label) for entry in entries], rule):
+    guessed = rule.kind == "binary" and foreground is None
+    if guessed and are_fields_of_view([(entry.image, entry.label) for entry in entries], rule):
         raise DataError(
             f"{entries[0].label_file}: marks the field of view, like the other label files, and is no label; if it is "
-            "meant, say so with labels='indices'"
+            f"meant, say so with foreground={rule.foreground}"
         )
     return Dataset(entries, rule, channels, f"{path} ({layout})")
 
