@@ -119,8 +119,10 @@ def test_thumbnails_are_block_means(shape):
     grey = image.mean(axis=0)
     blocks = np.empty((24, 24))
     for r, c in np.ndindex(24, 24):
-        window = (slice(k * n // 24, max((k + 1) * n // 24, k * n // 24 + 1)) for k, n in ((r, shape[1]), (c, shape[2])))
-        blocks[r, c] = grey[tuple(window)].mean()
+        starts = r * shape[1] // 24, c * shape[2] // 24
+        stops = (r + 1) * shape[1] // 24, (c + 1) * shape[2] // 24
+        window = tuple(slice(start, max(stop, start + 1)) for start, stop in zip(starts, stops, strict=True))
+        blocks[r, c] = grey[window].mean()
     blocks -= blocks.mean()
     np.testing.assert_allclose(found.reshape(24, 24), blocks / np.sqrt((blocks**2).sum()), atol=1e-12)
     assert np.array_equal(thumbnail(np.full(shape, 0.3)), np.zeros(576))
