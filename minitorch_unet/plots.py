@@ -97,7 +97,7 @@ def weight_panel(
     figure = _figure(17, 3.9)
     axes = figure.subplots(1, 5)
     finite = [np.where(np.isfinite(d), d, np.nan) for d in (nearest, second)]
-    far = max(1.0, *(float(np.nanpercentile(d, 99)) for d in finite if np.isfinite(d).any()))
+    far = max([1.0, *(float(np.nanpercentile(d, 99)) for d in finite if np.isfinite(d).any())])
     largest = max(1e-12, float(np.abs(gradient).max()))
     shown: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
         ("label: 1 inside an object", np.where(label == IGNORE, np.nan, label), {"cmap": "gray", "vmin": 0, "vmax": 1}),

@@ -138,15 +138,8 @@ def train(
             lr = run.plateau.lr if run.plateau else schedule(run.step)
             loss = train_step(run, images, labels, weights, lr)
             run.step += 1
-            log(
-                {
-                    "event": "step",
-                    "loss": loss,
-                    "lr": lr,
-                    "steps_in_all": total,
-                    "seconds": round(time.monotonic() - began, 3),
-                }
-            )
+            seconds = round(time.monotonic() - began, 3)
+            log({"event": "step", "loss": loss, "lr": lr, "steps_in_all": total, "seconds": seconds})
 
             if run.step % tiles.steps_per_epoch == 0:
                 scores = evaluate(network, validation)
@@ -157,15 +150,8 @@ def train(
                 if improved:
                     run.save(folder / BEST)
                 epoch = run.step // tiles.steps_per_epoch
-                log(
-                    {
-                        "event": "epoch",
-                        "epoch": epoch,
-                        "best": improved,
-                        "seconds": round(time.monotonic() - began, 3),
-                        **scores,
-                    }
-                )
+                seconds = round(time.monotonic() - began, 3)
+                log({"event": "epoch", "epoch": epoch, "best": improved, "seconds": seconds, **scores})
 
             out_of_time = time.monotonic() - began > 3600 * max_hours
             at_epoch = run.step % tiles.steps_per_epoch == 0

@@ -106,6 +106,19 @@ def test_data_of_nothing_is_one_line(tmp_path, capsys) -> None:
 # ----------------------------------------------------------------------------------------- weights, augment
 
 
+def test_the_gradient_shown_is_weight_times_what_is_wrong() -> None:
+    """dE/dscore of class 1 is w (p - t); p is the label as a blurred view has it."""
+    from scipy.ndimage import gaussian_filter
+
+    from minitorch_unet.cli_data import _gradient
+
+    label = np.zeros((20, 24), np.int64)
+    label[5:15, 4:12], label[5:15, 14:20] = 1, 1
+    weights = np.random.default_rng(0).uniform(0, 9, label.shape).astype(np.float32)
+    p = np.clip(gaussian_filter(label.astype(float), 2.0), 0.01, 0.99)
+    np.testing.assert_allclose(_gradient(label, weights, 2.0), weights * (p - label), rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("formula", ["paper", "later"])
 def test_weights_of_the_built_in_cells(tmp_path, capsys, formula) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
