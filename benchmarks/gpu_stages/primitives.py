@@ -98,7 +98,7 @@ def short(x: np.ndarray, kind: str) -> np.ndarray:
 
 
 def close(what: str, found: np.ndarray, exact: np.ndarray, scale: np.ndarray) -> float:
-    """The largest error, in float32 units of `scale`, the sum of absolute values; raises Failed where it is too large."""
+    """The largest error, in float32 units of `scale`, the sum of absolute values; raises Failed for a large one."""
     error = float(np.max(np.abs(found - exact) / scale) * 2**23)
     if not error < 16:  # the units add up with some bits fewer than float32 has, cut off rather than rounded
         raise Failed(f"{what}: errors of up to {error:.1f} units of a float32 sum", error=error)
@@ -181,13 +181,13 @@ def hopper_product(d: Device, kind: str, n: int, turn_a: int, turn_b: int) -> di
 
 
 def turned_map(d: Device, matrices: np.ndarray, turned: int) -> tuple[Any, TensorMap]:
-    """The steps' matrices (steps, rows, depth) below one another, or their transposes, on the device, with a map of them."""
+    """The steps' matrices (steps, rows, depth) below one another, or their transposes, on the device, with a map."""
     order = matrices.transpose(0, 2, 1) if turned else matrices
     array = d.xp.asarray(np.ascontiguousarray(order).reshape(-1, order.shape[2]))
     (rows, inner), row = array.shape, array.strides[0]
     box = min(inner, 128 // array.itemsize)
-    tf32 = array.dtype == np.float32
-    return array, TensorMap(d.xp, array, (Axis(inner, array.itemsize, box), Axis(1, row, 1), Axis(rows, row, 64)), "m", tf32)
+    axes = (Axis(inner, array.itemsize, box), Axis(1, row, 1), Axis(rows, row, 64))
+    return array, TensorMap(d.xp, array, axes, "m", tf32=array.dtype == np.float32)
 
 
 def by_value(tensor_map: TensorMap) -> np.ndarray:
