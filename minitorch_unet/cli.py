@@ -19,7 +19,7 @@ from typing import Any
 
 from minitorch_unet import __version__
 
-from .backend import check_device, set_num_threads
+from .backend import check_device, describe_device, set_num_threads, use_device
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_num_threads(options.threads)
         if getattr(options, "device", None):
             options.device = check_device(options.device)
+            use_device(options.device)
         return options.run(options)
     except BrokenPipeError:  # the reader (head, say) has seen enough
         sys.stderr.close()
@@ -65,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="minitorch-unet",
-        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy.",
+        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy or on a CUDA GPU.",
         epilog=EPILOG,
         formatter_class=_Help,
     )
@@ -84,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _path_option(demo, "--output", "FOLDER", "for everything (default: runs/demo)", default=Path("runs/demo"))
     demo.add_argument("--quick", action="store_true", help="a shortened run, to see that everything works")
     demo.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="start of all random numbers (default: 0)")
-    _machine_options(demo, device=False)
+    _machine_options(demo)
 
     train = command(
         "train", run_train, "train a U-Net on pairs of image and label",
@@ -141,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine_options(evaluate)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
-    gradcheck.add_argument("--quiet", action="store_true", help="no progress bar")
+    _machine_options(gradcheck)
     gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
 
     plan = command("plan", run_plan, "predict the memory of a training step, without building the network")
@@ -190,11 +191,14 @@ def _whole(least: int) -> Callable[[str], int]:
     return number
 
 
-def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    if device:
-        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE",
+        help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
+        "slowly (default: cpu)",
+    )  # fmt: skip
 
 
 def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -260,9 +264,10 @@ def run_demo_command(options: argparse.Namespace) -> int:
     from .train import Interrupted
 
     began = time.monotonic()
+    print(f"device: {describe_device(options.device)}", flush=True)
     try:
         with Progress(options.quiet) as progress:
-            scores = run_demo(options.output, options.quick, options.seed, progress.report)
+            scores = run_demo(options.output, options.quick, options.seed, progress.report, options.device)
     except Interrupted as stop:
         print(f"{stop}; run it again to see the whole demonstration", file=sys.stderr)
         return 128 + stop.number
@@ -307,7 +312,7 @@ def run_train(options: argparse.Namespace) -> int:
     if not options.resume:
         run = start(config, dataset, source, options.device)
         lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")
-    print("\n".join([*lines, *remarks]), flush=True)
+    print("\n".join([*lines, *remarks, f"device: {describe_device(options.device)}"]), flush=True)
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
@@ -346,6 +351,8 @@ def run_predict(options: argparse.Namespace) -> int:
     from .predict import find_images, load_network, predict_files
 
     network, _ = load_network(options.checkpoint, options.device)
+    if options.device != "cpu":  # on the error output: the standard output lists the pictures
+        print(f"device: {describe_device(options.device)}", file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
             network, find_images(options.images), options.output, f".{options.format}", progress.count,
@@ -377,7 +384,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     families, remarks = choose_families(options.scores, dataset, _objects(options), options.field_of_view)
     with Progress(options.quiet) as progress:
         scores = evaluate(network, dataset, progress.count, families)
-    print("\n".join([*dataset.describe(), *remarks]))
+    print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe(), *remarks]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
     for family in families:
@@ -395,8 +402,8 @@ def run_gradcheck(options: argparse.Namespace) -> int:
     from .gradcheck_table import format_table, run_table
 
     with Progress(options.quiet) as progress:
-        rows = run_table(options.filter, lambda row: progress.step(row.name))
-    print(format_table(rows))
+        rows = run_table(options.filter, lambda row: progress.step(row.name), options.device)
+    print(f"device: {describe_device(options.device)}", format_table(rows), sep="\n")
     return 0 if all(row.passed for row in rows) else 1
 
 

@@ -30,7 +30,7 @@ RANKS = {
     "data": 7,
     "optim": 7,
     "amp": 7.5,
-    "graphs": 5,
+    "graphs": 6,
     "unet": 7,
     "planner": 8,
     "plots": 8,

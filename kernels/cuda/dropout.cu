@@ -67,3 +67,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) dropout(
       if (first + i < size) y[first + i] = from_float<T>(to_float(x[first + i]) * kept[i]);
   }
 }
+
+// Where the numbers of a recorded step begin. One thread: the values travel as arguments, so that nobody waits for a copy.
+//@ budget: registers 24, shared 0
+extern "C" __global__ void set_state(
+    unsigned long long* state, unsigned long long key0, unsigned long long key1, unsigned long long counter0,
+    unsigned long long counter1, unsigned long long counter2, unsigned long long counter3) {
+  state[0] = key0, state[1] = key1;
+  state[2] = counter0, state[3] = counter1, state[4] = counter2, state[5] = counter3;
+}

@@ -6,16 +6,20 @@ from .devices import (
     array_module,
     check_device,
     cuda_unavailable_reason,
+    describe_device,
     device_of,
     is_array,
+    is_device,
     kernels_for,
     kernels_of,
+    laid_out,
+    library,
     simulator_unavailable_reason,
     to_device,
     to_numpy,
     use_device,
 )
-from .draws import Draws, take
+from .draws import NUMBERS_PER_BLOCK, Draws, take
 from .dry import dry_run, dry_running
 from .precision import (
     autocast,
@@ -32,6 +36,7 @@ from .threads import assumed_threads, available_cores, get_num_threads, run_para
 from .updates import Clock, Scaling, unscaled
 
 __all__ = [
+    "NUMBERS_PER_BLOCK",
     "Array",
     "Clock",
     "Draws",
@@ -44,16 +49,20 @@ __all__ = [
     "available_cores",
     "check_device",
     "cuda_unavailable_reason",
+    "describe_device",
     "device_of",
     "dry_run",
     "dry_running",
     "get_float32_matmul_precision",
     "get_num_threads",
     "is_array",
+    "is_device",
     "is_floating",
     "is_short",
     "kernels_for",
     "kernels_of",
+    "laid_out",
+    "library",
     "memory",
     "named_dtype",
     "run_parallel",

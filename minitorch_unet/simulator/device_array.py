@@ -127,6 +127,17 @@ class ndarray:
     def __array_function__(self, function: Any, *args: Any) -> Any:
         raise TypeError(f"stand-in: numpy.{function.__name__} on a device array; use the array's own module")
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 12, 0  # "extension device": no other library may take the memory for a GPU's
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """A capsule with a copy in host memory, if one was asked for."""
+        if dl_device != (1, 0) or copy is False:
+            raise BufferError("stand-in: simulated device memory goes to other libraries as a copy on the CPU only")
+        return self.get().__dlpack__()
+
     # --------------------------------------------------------- to and from host
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:

@@ -16,7 +16,7 @@ HINTS = {
     "race": "Two threads use the same memory, one of them writes, and nothing orders them: a __syncthreads() or "
     "__syncwarp() is missing between the two places, or two threads or blocks were given the same element.",
     "out of bounds": "Compare the index with the array's size; does every thread of the last block have an element?",
-    "index": "The index lies outside of an array whose size is declared: look at loop bounds and at the array's extents.",
+    "index": "The index lies outside of an array whose size is declared: look at loop bounds and extents.",
     "uninitialised": "Shared memory holds rubbish when a block begins: some thread skips its write, or the array is "
     "larger than what is written.",
     "misaligned": "A vector type, or a copy of n bytes, needs an address that is a multiple of its size: look at the "
@@ -25,8 +25,8 @@ HINTS = {
     "the threads do not run alike, and do not return before it.",
     "deadlock": "Some threads wait for others that wait elsewhere or have returned.",
     "warp": "All lanes named in the mask must come to the same warp operation, and only their values may be read.",
-    "async": "What cp.async copies may be used after cp_async_wait<N>, where N newer groups may still be under way, and "
-    "by other threads only after a barrier behind that.",
+    "async": "What cp.async copies may be used after cp_async_wait<N>, where N newer groups may still be under way; by "
+    "other threads only after a barrier behind that.",
     "overflow": "Compute indices that can pass 2**31 in long long or size_t, from the first multiplication on.",
     "shift": "A shift must be by less than the width of the type.",
     "division": "Can the divisor be 0?",

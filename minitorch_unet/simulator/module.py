@@ -19,6 +19,7 @@ from ..kernels import source_folder
 from .arguments import Argument, Parameter, convert
 from .build import Source, build, read_source
 from .errors import KernelError, Place, locate, with_places
+from .settings import seed
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)
 LARGEST_BLOCK = (1024, 1024, 64)
@@ -46,20 +47,19 @@ class Module:
     mode: "fast", "check" (every access to memory is checked) or "count" (accesses are counted, see `stats`).
     defines: "NAME=VALUE" or "NAME".
     include: folders for `#include "..."`, beside the source's own and that of the package's kernels.
-    seed: not 0 for threads that run in a random order.
+    seed: not 0 for threads and blocks that run in a random order; None: as `settings.seed` says.
 
     Raises CompilerMissing, CompileError, and ValueError for an unknown mode.
     """
 
     def __init__(
         self, source: str | os.PathLike[str], mode: str = "fast", defines: Sequence[str] = (),
-        include: Sequence[str | os.PathLike[str]] = (), seed: int = 0,
+        include: Sequence[str | os.PathLike[str]] = (), seed: int | None = None,
     ) -> None:  # fmt: skip
         self.mode, self.seed = mode, seed
         self.source: Source = read_source(source, include)
         self.path = build(self.source, mode, tuple(defines))
         self.library = _load(self.path)
-        self.library.cusim_set_stacks(_stacks(self.library.cusim_stack_bytes()))
         self.base = self.library.cusim_base()
 
     def get_function(self, name: str) -> Function:
@@ -94,17 +94,6 @@ class Module:
     def _found(self, file: str) -> str:
         """The path of a file that a #line directive named without its folder."""
         return next((str(folder / file) for folder in self.source.folders if (folder / file).is_file()), file)
-
-    @functools.cached_property
-    def shared_arrays(self) -> list[tuple[int, int, str]]:
-        """Address, bytes and name of every array in static shared memory: the static local variables of functions."""
-        command = ["nm", "-S", "--defined-only", str(self.path)]
-        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in table.splitlines()]
-        found = [row for row in rows if len(row) == 4 and row[2] in "bBdDvVu" and row[3].startswith("_ZZ")]
-        found = [row for row in found if not row[3].startswith(("_ZZN5cusim", "_ZZN10primitives", "_ZZNSt", "_ZZSt"))]
-        names = _demangled([row[3] for row in found])
-        return [(self.base + int(row[0], 16), int(row[1], 16), name) for row, name in zip(found, names, strict=True)]
 
 
 class Function:
@@ -155,9 +144,9 @@ class Function:
         with _LAUNCHING:
             if module.mode == "check":
                 self._tell_regions(arguments, reachable)
-            library.cusim_set_seed(module.seed)
             numbers = [(ctypes.c_uint * 3)(*size) for size in sizes]
-            if library.cusim_launch(self.kernel, *numbers, shared_mem, pointers):
+            order = seed() if module.seed is None else module.seed
+            if library.cusim_launch(self.kernel, *numbers, shared_mem, pointers, order):
                 raise module.error(self.name)
 
     def _sizes(self, what: str, given: int | Sequence[int], most: tuple[int, int, int]) -> tuple[int, ...]:
@@ -173,9 +162,7 @@ class Function:
         spans = [a.span for a in arguments if a.span]
         spans += [(*np.lib.array_utils.byte_bounds(a), "reachable memory", a.itemsize) for a in reachable]
         for begin, end, name, item in _merged(spans):
-            library.cusim_add_region(begin, end - begin, name.encode(), item, 0)
-        for address, size, name in self.module.shared_arrays:
-            library.cusim_add_region(address, size, f"shared memory {name}".encode(), 0, 1)
+            library.cusim_add_region(begin, end - begin, name.encode(), item)
 
 
 def _merged(spans: Iterable[tuple[int, int, str, int]]) -> list[tuple[int, int, str, int]]:
@@ -187,14 +174,6 @@ def _merged(spans: Iterable[tuple[int, int, str, int]]) -> list[tuple[int, int, 
         else:
             merged.append((begin, end, name, item))
     return merged
-
-
-def _demangled(names: list[str]) -> list[str]:
-    """"_ZZ5sgemmE2As" -> "As"."""
-    if not names:
-        return []
-    done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
-    return [line.rpartition("::")[2] for line in done.stdout.splitlines()]
 
 
 @functools.cache
@@ -209,20 +188,49 @@ def _load(path: Path) -> ctypes.CDLL:
         ("max_threads", ctypes.c_int, [pointer]),
         ("stack_bytes", size, []),
         ("set_stacks", None, [pointer]),
-        ("set_seed", None, [ctypes.c_uint64]),
         ("base", pointer, []),
         ("counts", None, [pointer]),
         ("failure_kind", text, []),
         ("failure_text", text, []),
         ("failure_pc", pointer, []),
         ("failure_where", None, [pointer]),
-        ("launch", ctypes.c_int, [pointer, pointer, pointer, size, pointer]),
+        ("launch", ctypes.c_int, [pointer, pointer, pointer, size, pointer, ctypes.c_uint64]),
         ("clear_regions", None, []),
-        ("add_region", None, [pointer, size, text, ctypes.c_int, ctypes.c_int]),
+        ("add_region", None, [pointer, size, text, ctypes.c_int]),
+        ("add_shared_array", None, [pointer, size, text, text]),
+        ("add_variable", None, [pointer, size]),
+        ("count_rows", size, [pointer, size]),
     ):
         function = getattr(library, f"cusim_{name}")
         function.restype, function.argtypes = result, arguments
+    library.cusim_set_stacks(_stacks(library.cusim_stack_bytes()))
+    base = library.cusim_base()
+    for offset, length, name, function in variables(path):
+        if function:
+            library.cusim_add_shared_array(base + offset, length, name.encode(), function.encode())
+        elif name != "cusim_shared_window":
+            library.cusim_add_variable(base + offset, length)
     return library
+
+
+def variables(library: Path) -> list[tuple[int, int, str, str]]:
+    """(offset, bytes, name, function) of a library's variables; function "" for those that are not in shared memory.
+
+    Arrays in shared memory have become static local variables, of which CUDA knows no others.
+    """
+    rows = [line.split() for line in _output(["nm", "-S", "--defined-only", str(library)]).splitlines()]
+    rows = [row for row in rows if len(row) == 4 and row[2] in "bBdDvVu"]
+    names = _output(["c++filt", *(row[3] for row in rows)]).splitlines()
+    found = []
+    for (offset, length, _, mangled), name in zip(rows, names, strict=True):
+        function, _, short = name.rpartition("::")
+        local = mangled.startswith("_ZZ") and not function.startswith(("cusim::", "primitives::", "std::"))
+        found.append((int(offset, 16), int(length, 16), short, function if local else ""))
+    return found
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @functools.cache

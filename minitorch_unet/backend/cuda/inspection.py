@@ -134,13 +134,18 @@ def _budget(text: str, place: str) -> Budget:
 
 
 @functools.cache
-def compile_file(path: Path, defines: tuple[str, ...] = (), architecture: str = "sm_90") -> Compiled:
-    """Compile a file as the launcher does on a GPU of this architecture; raises `nvrtc.CompileError`."""
+def compile_file(
+    path: Path, defines: tuple[str, ...] = (), architecture: str = "sm_90", listing: bool = True
+) -> Compiled:  # fmt: skip
+    """Compile a file as the launcher does on a GPU of this architecture; raises `nvrtc.CompileError`.
+
+    Without `listing` the instructions are not counted, which takes longer than most compilations.
+    """
     words = (define.partition("=") for define in defines)
     text = program(path, {name: value or "1" for name, _, value in words})
     flags = [*options(), f"-I{path.parent}", *CUPY_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
     cubin, log = nvrtc.compile_cubin(text, str(path), flags)
-    return read_log(log, nvrtc.instructions(cubin))
+    return read_log(log, nvrtc.instructions(cubin) if listing else {})
 
 
 def read_log(log: str, listed: dict[str, Counter[str]]) -> Compiled:
@@ -154,7 +159,7 @@ def read_log(log: str, listed: dict[str, Counter[str]]) -> Compiled:
         # A function that was not inlined has a stack of its own, listed with the kernel that calls it.
         frame, stores, loads = (sum(map(int, numbers)) for numbers in zip(*stacks, strict=True))
         kernels[name] = CompiledKernel(
-            name, int(used.group(1)), int(used.group(2) or 0), frame, stores + loads, listed[name]
+            name, int(used.group(1)), int(used.group(2) or 0), frame, stores + loads, listed.get(name, Counter())
         )
     remarks = (" ".join(found.group().split()) for found in REMARK.finditer(log))
     return Compiled(kernels, tuple(dict.fromkeys(remarks)))
