@@ -135,8 +135,8 @@ class InstanceFamily:
 class VesselFamily:
     """Areas under curves, and counts at 0.5, of class 1 inside the field of view, all images together.
 
-    Outside is what the labels ignore, and what the mask of the image in `folder`, if given, has no brighter than half of
-    its maximum (NAME, NAME_mask or NAME_fov).
+    Outside is what the labels ignore, and, with `folder`, what the image's mask there (NAME, NAME_mask or NAME_fov) has
+    no brighter than half of its maximum.
     """
 
     name = "vessels"
