@@ -61,10 +61,13 @@ def _cuda_unavailable_reason() -> str | None:
 
 def simulator_unavailable_reason() -> str | None:
     """Why kernels cannot be simulated here, in words; None when they can."""
-    compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(compiler.split()[0]) is None:
-        return f"the C++ compiler {compiler!r}, which builds the kernels, is not found"
-    return None
+    return _compiler_missing_reason(os.environ.get("CXX") or "g++")
+
+
+@functools.cache
+def _compiler_missing_reason(compiler: str) -> str | None:
+    found = shutil.which(compiler)
+    return None if found else f"the C++ compiler {compiler!r}, which builds the kernels, is not found"
 
 
 def is_array(value: Any) -> bool:
