@@ -42,7 +42,8 @@ class ndarray:
     def __init__(self, shape: Any, dtype: Any = float, order: str = "C") -> None:
         self._host = allocate(_shape(shape), dtype, order)
         self.base: ndarray | None = None
-        poison(self._host, capture.state.recording is not None)
+        if not capture.state.dry:
+            poison(self._host, capture.state.recording is not None)
 
     @classmethod
     def _of(cls, host: np.ndarray, base: ndarray | None = None) -> ndarray:
@@ -54,7 +55,8 @@ class ndarray:
     def _like(cls, layout: np.ndarray) -> ndarray:
         """A new array laid out like a NumPy array, whose values do not matter."""
         array = cls._of(_memory_like(layout))
-        poison(array._host, capture.state.recording is not None)
+        if not capture.state.dry:
+            poison(array._host, capture.state.recording is not None)
         return array
 
     # ------------------------------------------------------------- attributes
@@ -281,7 +283,7 @@ def run(
     if writes is not None:
         if recording is not None:
             recording.add(name, compute)
-        else:
+        elif not capture.state.dry:
             compute()
             if writes.size:
                 stats.note("launches", name)
@@ -299,7 +301,7 @@ def run(
     if recording is not None:
         poison(made, capturing=True)
         recording.add(name, lambda: np.copyto(made, compute()))
-    else:
+    elif not capture.state.dry:
         made[...] = found
         if made.size:
             stats.note("launches", name)
