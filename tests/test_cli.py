@@ -82,8 +82,8 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
     [
         ("demo", ["--output", "--quick", "--seed", "--threads", "--device"]),
         ("train", ["--data", "--output", "--resume", "--config", "--validation", "--device", "--max-hours"]),
-        ("predict", ["checkpoint", "images", "--output", "--format", "--device", "--threads"]),
-        ("evaluate", ["checkpoint", "--data", "--only", "--json", "--panel", "--device"]),
+        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
+        ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("gradcheck", ["filter", "--device"]),
         ("info", ["checkpoint"]),
     ],

@@ -82,7 +82,9 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
     Region& region = regions[guess.region];
     if (p >= region.begin && p + n <= region.end) return &region;
   }
-  if (p >= stacks && p < stacks + MAX_THREADS * STACK_BYTES) {
+  if (p >= stacks - STACK_BYTES && p < stacks + MAX_THREADS * STACK_BYTES) {
+    const char* own = stacks + cur->linear * STACK_BYTES;
+    if (p < own && (char*)__builtin_frame_address(0) < own) fail_at(pc, "stack", STACK_TOO_SMALL, STACK_BYTES >> 10);
     const int owner = (int)((p - stacks) / STACK_BYTES);
     if (owner != cur->linear) fail_at(pc, "local memory", "access to a local variable of thread %s", thread_name(owner).c_str());
     return nullptr;

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..kernels import source_folder
 
+STRING = "kernel.cu"  # what a source is called that comes as a string
 MODES = ("fast", "check", "count")
 _PLAIN = ("-O2", "-march=native", "-g1", "-gdwarf-4")
 _CALLS_BACK = ("-O1", "-g1", "-gdwarf-4", "-DCUSIM_CALLBACKS")
@@ -71,7 +72,7 @@ def read_source(source: str | os.PathLike[str], include: Sequence[str | os.PathL
     """The source in a file (a path) or in a string (anything with a line break in it)."""
     folders = [*map(Path, include), source_folder() / "cuda"]
     if isinstance(source, str) and "\n" in source:
-        return Source(source, "kernel.cu", tuple(folders))
+        return Source(source, STRING, tuple(folders))
     path = Path(source).resolve()
     return Source(path.read_text(encoding="utf-8"), str(path), (path.parent, *folders))
 
@@ -110,7 +111,9 @@ def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[
     folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
     text = _run([*flags, *folders, "-E", str(first)])
     second.write_text(as_cpp(text), encoding="utf-8")
-    _run([*flags, *KERNEL_FLAGS[mode], "-fpreprocessed", "-c", str(second), "-o", str(output)])
+    # Names without a folder stay so in the debug information, wherever this process happens to be.
+    names = f"-fdebug-prefix-map={Path.cwd()}=."
+    _run([*flags, *KERNEL_FLAGS[mode], names, "-fpreprocessed", "-c", str(second), "-o", str(output)])
     return output
 
 
