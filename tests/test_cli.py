@@ -22,7 +22,7 @@ from minitorch_unet.train import BEST, LAST, LOG
 
 __all__ = ["one_thread"]
 
-COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "plan", "compile", "info")
+COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "plan", "compile", "simulate", "info")
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
 

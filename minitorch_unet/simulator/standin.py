@@ -21,7 +21,8 @@ import numpy as np
 
 from . import capture, cuda_api, methods
 from . import stats as _stats
-from .device_array import index_of, ndarray, run
+from .device_array import ndarray, run
+from .indices import index_of
 from .memory import get_default_memory_pool
 from .raw import RawKernel, RawModule
 from .tables import BINARY, CONSTANTS, FUNCTIONS, UNARY, bound
