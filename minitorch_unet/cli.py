@@ -20,12 +20,17 @@ from typing import Any
 from minitorch_unet import __version__
 
 from .backend import check_device, describe_device, set_num_threads, use_device
+from .cli_data import add_data_commands
+from .cli_options import SOURCE, opening, source_of, splitting
+from .cli_options import HelpFormatter as _Help
+from .cli_options import data_options as _data_options
+from .cli_options import path_option as _path_option
+from .cli_options import setting_option as _setting_option
+from .cli_options import split_options as _split_options
+from .cli_options import whole as _whole
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
-
-# The options that say how --data is to be read, with their defaults; a checkpoint keeps them.
-SOURCE = {"layout": "auto", "labels": "auto", "foreground": None, "channels": None, "validation": "20%"}
 
 EPILOG = """\
 examples:
@@ -93,10 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         "       minitorch-unet train --resume --output RUN [options]",
     )  # fmt: skip
     _data_options(train, required=False)
-    train.add_argument(
-        "--validation", default=SOURCE["validation"], metavar="PART",
-        help="kept for judging: '20%%' (the last), '20-23' (pair numbers from 0) or names with commas (default: 20%%)",
-    )  # fmt: skip
+    _split_options(train)
     _path_option(train, "--output", "RUN", "the run's folder (default: runs/NAME OF DATA)")
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
     _path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
@@ -140,6 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
     _path_option(evaluate, "--json", "FILE", "also write the scores to this file")
     _path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
     _machine_options(evaluate)
+
+    add_data_commands(command)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
     _machine_options(gradcheck)
@@ -186,28 +190,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Wide enough that an option and its text share a line."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
-
-
-def _path_option(parser: Any, name: str, metavar: str, text: str, **how: Any) -> None:
-    parser.add_argument(name, type=Path, metavar=metavar, help=text, **how)
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, found {value}")
-        return value
-
-    number.__name__ = "whole number"
-    return number
-
-
 def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -216,23 +198,6 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
         "slowly (default: cpu)",
     )  # fmt: skip
-
-
-def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    group = parser.add_argument_group("data")
-    _path_option(group, "--data", "FOLDER", "images and labels, e.g. in image/ and label/", required=required)
-    group.add_argument(
-        "--layout", default=SOURCE["layout"], choices=("auto", "pairs", "stack", "chase", "ctc"),
-        help="how the folder is arranged (default: auto)",
-    )  # fmt: skip
-    group.add_argument(
-        "--labels", default=SOURCE["labels"], choices=("auto", "binary", "indices", "instances"),
-        help="what label values mean (default: auto, which is said before anything is computed)",
-    )  # fmt: skip
-    group.add_argument(
-        "--foreground", type=int, metavar="N", help="the label value that is class 1, all others being class 0"
-    )
-    group.add_argument("--channels", type=int, choices=(1, 3), help="make images grey or colour (default: as they are)")
 
 
 def _object_options(parser: argparse.ArgumentParser) -> None:
@@ -257,17 +222,6 @@ def _object_options(parser: argparse.ArgumentParser) -> None:
 def _objects(options: argparse.Namespace) -> dict[str, Any]:
     names = ("threshold", "split", "depth", "min_area", "clear_border", "seam", "grow")
     return {name: getattr(options, name) for name in names} | {"fill_holes": not options.keep_holes}
-
-
-def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
-    name, kind = "--" + field.name.replace("_", "-"), type(field.default)
-    text = f"{field.metadata['help']} (default: {str(field.default).lower() if kind is bool else field.default})"
-    how: dict[str, Any] = {"dest": field.name, "default": None, "help": text.replace("%", "%%")}
-    if kind is bool:
-        group.add_argument(name, action=argparse.BooleanOptionalAction, **how)
-    else:
-        metavar = {int: "N", float: "X"}.get(kind)
-        group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, metavar=metavar, **how)
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -307,9 +261,9 @@ def run_train(options: argparse.Namespace) -> int:
         if options.output is None:
             raise ValueError("--resume needs --output, the folder of the run to continue")
         run, remarks = resume(options.output, options.device, **_resumable(changed))
-        for name, default in SOURCE.items():
-            if getattr(options, name) not in (default, run.source.get(name, default)):
-                raise ValueError(f"--resume reads the data as before; --{name} may not change")
+        for name, value in source_of(options).items():
+            if value not in (SOURCE[name], run.source.get(name, SOURCE[name])):
+                raise ValueError(f"--resume reads the data as before; --{name.replace('_', '-')} may not change")
         source = run.source if options.data is None else run.source | {"data": str(options.data)}
     else:
         if options.data is None:
@@ -319,10 +273,9 @@ def run_train(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"{options.output} holds a run already; add --resume to continue it, or choose another --output"
             )
-        source = {"data": str(options.data), **{name: getattr(options, name) for name in SOURCE}}
+        source = {"data": str(options.data), **source_of(options)}
         config, remarks = config_from(changed), []
-    opening = {name: source[name] for name in SOURCE if name != "validation"}
-    dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
+    dataset, validation, lines = prepare(open_dataset(source["data"], **opening(source)), **splitting(source))
     count = source.setdefault("images", len(dataset))
     if count != len(dataset):
         raise ValueError(f"{source['data']}: the run was begun with {count} images, now it has {len(dataset)}")
@@ -391,11 +344,13 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
     network, metadata = load_network(options.checkpoint, options.device)
-    if options.labels == "auto" and options.foreground is None:  # then they mean what they meant in training
-        trained_on = SOURCE | metadata.get("source", {})
-        options.labels, options.foreground = trained_on["labels"], trained_on["foreground"]
-    channels = options.channels or network.config["in_channels"]
-    dataset = open_dataset(options.data, options.layout, options.foreground, channels, options.labels)
+    how = opening(source_of(options))
+    if how["labels"] == "auto" and how["foreground"] is None and how["colours"] is None:
+        # Then they mean what they meant in training.
+        trained_on = opening(metadata.get("source", {}))
+        how |= {name: trained_on[name] for name in ("labels", "foreground", "colours")}
+    how["channels"] = how["channels"] or network.config["in_channels"]
+    dataset = open_dataset(options.data, **how)
     if options.only:
         dataset = select(dataset, options.only)
     families, remarks = choose_families(options.scores, dataset, _objects(options), options.field_of_view)
