@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "threads", None):
             set_num_threads(options.threads)
-        if getattr(options, "device", None):
+        if getattr(options, "device", None) and options.command != "plan":  # which only reckons
             options.device = check_device(options.device)
             use_device(options.device)
         return options.run(options)
@@ -160,6 +160,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="sgd: with momentum (default: sgd)")
     plan.add_argument("--budget", default="4GiB", metavar="X", help="say the largest size that fits (default: 4GiB)")
     plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    plan.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="whose memory; for cuda no GPU is needed (default: cpu)",
+    )  # fmt: skip
     _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
 
     compile_ = command("compile", run_compile, "compile CUDA kernels without a GPU and show what each became")
@@ -387,6 +391,8 @@ def run_plan(options: argparse.Namespace) -> int:
         "base": options.base, "batch": options.batch, "depth": options.depth, "recompute": options.recompute,
         "optimizer": options.optimizer, "in_channels": options.channels, "num_classes": options.classes,
     }  # fmt: skip
+    if options.device == "cuda":
+        return _plan_for_gpu(options, budget, how)
     found = plan(options.size, **how)
     print(format_plan(found))
     largest = largest_size(budget, lambda size: plan(size, **how).total, options.depth)
@@ -415,6 +421,18 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def _plan_for_gpu(options: argparse.Namespace, budget: int, how: dict[str, Any]) -> int:
+    from .planner import largest_size
+    from .planner_gpu import format_gpu_plan, plan_gpu
+
+    if options.picture:
+        raise ValueError("plan: --picture shows the memory of the processor; it needs --device cpu")
+    print(format_gpu_plan(plan_gpu(options.size, **how)))
+    largest = largest_size(budget, lambda size: plan_gpu(size, **how).total, options.depth)
+    print(f"{'largest size for a step within ' + options.budget:50}{largest or 'none':>9}")
+    return 0
 
 
 def run_simulate(options: argparse.Namespace) -> int:

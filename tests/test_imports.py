@@ -33,6 +33,7 @@ RANKS = {
     "graphs": 6,
     "unet": 7,
     "planner": 8,
+    "planner_gpu": 8,
     "plots": 8,
     "info": 8,
     "gradcheck_cases": 8,
