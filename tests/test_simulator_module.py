@@ -95,7 +95,7 @@ def test_views_are_known_by_the_memory_they_span() -> None:
     view = whole[1:5, 2:5]
     kernel("double_view")(1, 32, (view, I(4), I(3), np.int64(8)))
     assert (view == 2).all() and whole.sum() == 48 + 12
-    with pytest.raises(KernelError, match=r"element 32 of x \(27 elements\)"):
+    with pytest.raises(KernelError, match="element 32 of x, which has 27"):
         kernel("double_view")(1, 32, (view, I(5), I(3), np.int64(8)))
     backwards = np.ones(8, F)[::-1]  # points to its last element
     with pytest.raises(KernelError, match="out of bounds"):

@@ -77,10 +77,11 @@ def report(error: KernelError, script: Path) -> str:
 
 def in_script(place: Place, source: str, script: Path) -> Place:
     """The line of the script, for a line of a kernel whose source is a string that stands there."""
-    before, found, _ = script.read_text(encoding="utf-8").partition(source)
+    before, found, _ = script.read_text(encoding="utf-8").partition(source.strip("\n"))
     if not found or place.file != STRING:
         return place
-    return Place(str(script), before.count("\n") + place.line, place.code)
+    empty = len(source) - len(source.lstrip("\n"))
+    return Place(str(script), before.count("\n") - empty + place.line, place.code)
 
 
 def _mapped(text: str, source: str, script: Path) -> str:
