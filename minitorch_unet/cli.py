@@ -286,7 +286,7 @@ def run_train(options: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
-            train(run, dataset, validation, options.output, progress.report, options.max_hours)
+            train(run, dataset, validation, options.output, progress.report, options.max_hours, options.graph)
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
