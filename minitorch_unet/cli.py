@@ -183,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
     )
     simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
-    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; behind -- where they begin with -")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; after -- if they begin with -")
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")

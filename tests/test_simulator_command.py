@@ -1,4 +1,4 @@
-"""`minitorch-unet simulate` as a user meets it: the examples, their planted mistakes, the tutorial of docs/simulator.md."""
+"""`minitorch-unet simulate` as a user meets it: the examples, their planted mistakes, the tutorial."""
 
 import os
 import re
@@ -127,7 +127,7 @@ def test_counts_follow_the_output() -> None:
 
 
 def test_commands_of_the_tutorial(tmp_path) -> None:
-    """The page's script is written to a file, its console blocks are run one after another, and all they print compared."""
+    """The page's script is written to a file, its console blocks are run, and all that they print is compared."""
     text = PAGE.read_text(encoding="utf-8")
     (listing,) = re.findall(r"^```py\n(# smooth\.py.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "smooth.py").write_text(listing)
@@ -139,6 +139,7 @@ def test_commands_of_the_tutorial(tmp_path) -> None:
             shell = ["bash", "-c", f"{command}\n{found[1]}"]
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             done = subprocess.run(
-                shell, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+                shell, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                check=False,
             )  # fmt: skip
             assert done.stdout.strip() == found[2].strip(), found[1]

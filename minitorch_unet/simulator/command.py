@@ -87,7 +87,11 @@ def in_script(place: Place, source: str, script: Path) -> Place:
 
 def _mapped(text: str, source: str, script: Path) -> str:
     """A sentence with the lines of the script in the place of the kernel's."""
-    return re.sub(rf"\b{STRING}:(\d+)", lambda found: str(in_script(Place(STRING, int(found[1])), source, script)), text)
+
+    def mapped(found: re.Match[str]) -> str:
+        return str(in_script(Place(STRING, int(found[1])), source, script))
+
+    return re.sub(rf"\b{STRING}:(\d+)", mapped, text)
 
 
 def _within(error: BaseException, script: Path) -> TracebackType | None:
