@@ -22,7 +22,6 @@ from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.devices import library
 from minitorch_unet.backend.precision import named_dtype, set_float32_matmul_precision
 from minitorch_unet.backend.reference import Kernels
-from minitorch_unet.simulator import raw
 
 pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(simulator_unavailable_reason() is not None, reason=str(simulator_unavailable_reason()))
@@ -131,28 +130,21 @@ def check(name: str, found: Any, expected: np.ndarray, magnitude: np.ndarray, un
 
 
 @pytest.fixture(params=MODES, ids=[mode for mode, _ in MODES])
-def seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The seeds of a mode's draws; while one is in use, the simulator's threads run in an order of its own."""
+def seeds(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The seeds of a mode's draws; for every other one the simulator's threads run in an order of its own."""
     mode, count = request.param
     if DEVICE != "simulate" and mode != "fast":
         pytest.skip("there are no modes on a GPU")
-    build, seed = raw._module, 0
-
-    def seeded(*arguments: Any) -> Any:
-        module = build(*arguments)
-        module.seed = seed
-        return module
 
     def each() -> Iterator[int]:
-        nonlocal seed
         for number in range(count):
-            seed = number // 2 if number % 2 else 0
+            simulator.set_seed(number if number % 2 else 0)
             yield number
 
-    monkeypatch.setattr(raw, "_module", seeded)
     simulator.set_mode(mode)
     yield each()
     simulator.set_mode(None)
+    simulator.set_seed(None)
 
 
 @pytest.mark.parametrize(("name", "tile"), [("bfloat16", SMALL), ("float16", LARGE), ("float32", NARROW)])
