@@ -22,7 +22,9 @@ from minitorch_unet.train import BEST, LAST, LOG
 
 __all__ = ["one_thread"]
 
-COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "plan", "compile", "info")
+COMMANDS = (
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "gradcheck", "plan", "compile", "info",
+)  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
 
@@ -82,8 +84,8 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
     [
         ("demo", ["--output", "--quick", "--seed", "--threads", "--device"]),
         ("train", ["--data", "--output", "--resume", "--config", "--validation", "--device", "--max-hours"]),
-        ("predict", ["checkpoint", "images", "--output", "--format", "--device", "--threads"]),
-        ("evaluate", ["checkpoint", "--data", "--only", "--json", "--panel", "--device"]),
+        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
+        ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("gradcheck", ["filter", "--device"]),
         ("info", ["checkpoint"]),
     ],
@@ -191,7 +193,7 @@ def test_cuda_without_cupy(fails, trained, device) -> None:
 @pytest.mark.parametrize(
     ("toml", "parts"),
     [
-        ("bases = 3", ["unknown setting 'bases'; known are base, "]),
+        ("bases = 3", ["unknown setting 'bases'; known are angle, base, "]),
         ("base = '3'", ["base is '3'; it must be of type int"]),
         ("flips = 1", ["flips is 1; it must be of type bool"]),
         ("base = 3 4", ["run.toml: cannot be read as TOML"]),

@@ -26,6 +26,7 @@ RANKS = {
     "testing": 6,
     "nn": 6,
     "metrics": 7,
+    "instances": 7,
     "data": 7,
     "optim": 7,
     "amp": 7.5,
@@ -37,12 +38,17 @@ RANKS = {
     "gradcheck_cases": 8,
     "gradcheck_modules": 9,
     "gradcheck_table": 10,
+    "batches": 8,
     "predict": 8,
+    "scoring": 8,
+    "score_choice": 9,
     "evaluate": 9,
     "train": 10,
     "demo": 11,
-    "cli": 12,
-    "__main__": 13,
+    "cli_options": 11,
+    "cli_data": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 # What `import minitorch_unet` itself may load: nothing above the model.
 FACADE = "__init__"
