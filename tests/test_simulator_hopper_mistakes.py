@@ -13,7 +13,8 @@ import pytest
 from minitorch_unet import simulator
 from minitorch_unet.backend import simulator_unavailable_reason
 from minitorch_unet.backend.cuda import hopper
-from minitorch_unet.backend.cuda.hopper_plan import SMALL, Plan, WeightPlan, Window
+from minitorch_unet.backend.cuda.conv_shapes import Window
+from minitorch_unet.backend.cuda.hopper_plan import SMALL, Plan, WeightPlan
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.precision import named_dtype
 from minitorch_unet.backend.reference import Kernels
