@@ -39,16 +39,12 @@ template <class Operand> struct Transit {
   __device__ void fetch(const Operand& operand) {
 #pragma unroll
     for (int i = 0; i < Operand::COUNT; i++) {
-      const auto* from = operand.at(i);
-      load(from, value[i]);
-    }
-  }
-
-  template <class Value> __device__ static void load(const Value* from, float (&to)[VEC]) {
-    Vector<Value, VEC> loaded{};
-    if (from) loaded = *(const Vector<Value, VEC>*)from;
+      const typename Operand::Type* from;
+      Vector<typename Operand::Type, VEC> loaded{};
+      if (operand.find(i, from)) loaded = *(const Vector<typename Operand::Type, VEC>*)from;
 #pragma unroll
-    for (int e = 0; e < VEC; e++) to[e] = from ? to_float(loaded.value[e]) : 0.f;
+      for (int e = 0; e < VEC; e++) value[i][e] = to_float(loaded.value[e]);
+    }
   }
 
   // An operand by rows is transposed on the way: the products want the values of one z side by side.
@@ -120,12 +116,11 @@ template <class Value> __device__ void write(const Output<Value>& output, int m0
 //@ budget: registers 128, shared 16896
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, float* parts, const Convolution conv) {
-  const Contraction z(conv, DEPTH);
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
-  PixelRows<T, ByRows<BM>> a(x, x2, conv, z, m0);
-  FilterRows<float, ByRows<BN>> b(weight, conv, z, j0);
+  PixelRows<T, ByRows<BM>> a(x, x2, conv, m0);
+  FilterRows<float, ByRows<BN>> b(weight, conv, j0);
   float sums[8][8] = {};
-  multiply(a, b, z.steps, sums);
+  multiply(a, b, a.z.steps, sums);
   write(Output<T>{y, parts, bias, nullptr, conv}, m0, j0, sums);
 }
 
@@ -133,12 +128,11 @@ conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bia
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv_gemm_input_grad(const T* gy, const float* weight, const float* bias, const T* mask, T* gx, float* parts,
                      const Convolution conv) {
-  const Contraction z(conv, DEPTH);
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
-  PixelRows<T, ByRows<BM>> a(gy, nullptr, conv, z, m0);
-  FilterColumns<float, ByColumns<BN>> b(weight, conv, z, j0);
+  PixelRows<T, ByRows<BM>> a(gy, nullptr, conv, m0);
+  FilterColumns<float, ByColumns<BN>> b(weight, conv, j0);
   float sums[8][8] = {};
-  multiply(a, b, z.steps, sums);
+  multiply(a, b, a.z.steps, sums);
   write(Output<T>{gx, parts, bias, mask, conv}, m0, j0, sums);
 }
 

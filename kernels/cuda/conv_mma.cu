@@ -46,12 +46,11 @@ constexpr int BLOCKS = BM + BN == 256 ? 2 : 3;  // a multiprocessor should hold:
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_mma_forward(const T* x, const T* x2, const T* weight, const float* bias, T* y, float* parts, const Convolution conv) {
   DYN_SMEM(unsigned char, stages);
-  const Contraction z(conv, DEPTH);
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
-  PixelRows<T, ByRows<BM>> a(x, x2, conv, z, m0);
-  FilterRows<T, ByRows<BN>> b(weight, conv, z, j0);
+  PixelRows<T, ByRows<BM>> a(x, x2, conv, m0);
+  FilterRows<T, ByRows<BN>> b(weight, conv, j0);
   float sums[MI][NI][4] = {};
-  multiply(a, b, z.steps, stages, sums);
+  multiply(a, b, a.z.steps, stages, sums);
   write<VEC>(Output<T>{y, parts, bias, nullptr, conv}, m0, j0, sums, stages);
 }
 
@@ -60,12 +59,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_mma_input_grad(const T* gy, const T* weight, const float* bias, const T* mask, T* gx, float* parts,
                     const Convolution conv) {
   DYN_SMEM(unsigned char, stages);
-  const Contraction z(conv, DEPTH);
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
-  PixelRows<T, ByRows<BM>> a(gy, nullptr, conv, z, m0);
-  FilterColumns<T, ByColumns<BN>> b(weight, conv, z, j0);
+  PixelRows<T, ByRows<BM>> a(gy, nullptr, conv, m0);
+  FilterColumns<T, ByColumns<BN>> b(weight, conv, j0);
   float sums[MI][NI][4] = {};
-  multiply(a, b, z.steps, stages, sums);
+  multiply(a, b, a.z.steps, stages, sums);
   write<VEC>(Output<T>{gx, parts, bias, mask, conv}, m0, j0, sums, stages);
 }
 

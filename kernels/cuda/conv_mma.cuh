@@ -30,11 +30,14 @@ template <class Operand> __device__ int chunk_at(int line, int chunk) {
 
 // Start the copies of an operand's piece of z into a tile; zeros where it has no values.
 template <class Operand> __device__ void fill(Operand& operand, int step, unsigned char* tile) {
+  static_assert(Operand::STRIDE % (Operand::BY_ROWS || sizeof(T) == 2 ? 8 : 4) == 0, "a thread's chunks are not exchanged alike");
+  unsigned char* to = tile + chunk_at<Operand>(operand.line, operand.lane);
   operand.move_to(step);
 #pragma unroll
   for (int i = 0; i < Operand::COUNT; i++) {
-    const auto* from = operand.at(i);
-    cp_async16(tile + chunk_at<Operand>(operand.line + i * Operand::STRIDE, operand.lane), from ? from : operand.data, from);
+    const T* from;
+    const bool exists = operand.find(i, from);  // where it does not, nothing is read: the address need not be legal
+    cp_async16(to + i * Operand::STRIDE * Operand::WIDTH * (int)sizeof(T), from, exists);
   }
 }
 

@@ -15,11 +15,21 @@
 #pragma once
 #include "primitives.cuh"
 
+// x / divisor for 0 <= x < 2^31, by one multiplication instead of some thirty instructions. With l = ceil(log2 d) and the
+// multiplier m = ceil(2^(31+l) / d), which is below 2^32, the quotient is x m / 2^(31+l), rounded down (Granlund and Montgomery
+// 1994, theorem 4.2); here 2 x m / 2^32 / 2^l.
+struct Divider {
+  int divisor, l;
+  unsigned multiplier;
+
+  __device__ int quotient(int x) const { return (int)(__umulhi(2u * (unsigned)x, multiplier) >> l); }
+};
+
 // How a batch of channels-last images lies in memory: element (n, h, w, c) at n * image + h * row + w * pixel + c, counted in
-// elements. The strides may be those of a larger map that this one is cropped from.
+// elements. The strides may be those of a larger map that this one is cropped from. An image spans less than 2^31 elements.
 struct Layout {
-  long long image, row;
-  int pixel, channels;
+  long long image;
+  int row, pixel, channels;
 };
 
 // Everything about a convolution but its arrays; minitorch_unet/backend/cuda/conv_shapes.py fills it in. Output pixel (p, q)
@@ -27,9 +37,10 @@ struct Layout {
 struct Convolution {
   Layout x, x2;  // two sources whose channels follow one another; x2.channels is 0 where there is one
   int images, h, w, p, q, r, s, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
-  int filter, tap;             // strides of the weight: (k, tap, c) lies at k * filter + tap' * tap + c
+  int filter, tap;             // strides of the weight: (k, tap t, c) lies at k * filter + t * tap + c
   int rows, columns;           // of the product
   int patch_r, patch_s, relu;  // see Output
+  Divider by_p, by_q, by_s, by_c, by_c2;  // c, c2: the channels of either source (1 where there is none)
 
   __device__ int pixels() const { return images * p * q; }
   __device__ int taps() const { return r * s; }
@@ -38,18 +49,6 @@ struct Convolution {
 // N neighbouring values, read or written by one instruction for up to 16 bytes, which the address must be a multiple of.
 template <class Value, int N> struct alignas(sizeof(Value) * N < 16 ? sizeof(Value) * N : 16) Vector {
   Value value[N];
-};
-
-// x / divisor for 0 <= x < 2^31, by one multiplication instead of some thirty instructions. With l = ceil(log2 d) and
-// m = ceil(2^(31+l) / d), which is below 2^32, the quotient is x * m >> (31 + l) (Granlund and Montgomery 1994, theorem 4.2).
-struct Divider {
-  int divisor, shift;
-  unsigned multiplier;
-
-  __device__ explicit Divider(int d) : divisor(d), shift(d > 1 ? 63 - __clz(d - 1) : 31) {
-    multiplier = (unsigned)(((1ull << shift) + (unsigned)d - 1) / (unsigned)d);
-  }
-  __device__ int quotient(int x) const { return (int)((unsigned long long)(unsigned)x * multiplier >> shift); }
 };
 
 // Where the product goes. Either to the finished map: y = epilogue(sum), (rows, columns) channels-last without gaps, with

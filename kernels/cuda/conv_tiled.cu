@@ -20,6 +20,11 @@ constexpr int TILE = 16;
 using ByRows = Tile<true, 1, TILE, TILE, TILE * TILE>;
 using ByColumns = Tile<false, 1, TILE, TILE, TILE * TILE>;
 
+template <class Operand> __device__ float load(const Operand& operand) {
+  const typename Operand::Type* from;
+  return operand.find(0, from) ? to_float(*from) : 0.f;
+}
+
 // The thread's value of the tile: row threadIdx.x / 16, column threadIdx.x % 16. Both operands load one value a thread.
 template <class A, class B> __device__ float multiply(A& a, B& b, int steps) {
   __shared__ float left[TILE][TILE + 1], right[TILE][TILE + 1];  // [row or column][z], a row in other banks than the next
@@ -28,10 +33,8 @@ template <class A, class B> __device__ float multiply(A& a, B& b, int steps) {
   for (int step = 0; step < steps; step++) {
     a.move_to(step);
     b.move_to(step);
-    const auto* from_a = a.at(0);
-    const auto* from_b = b.at(0);
-    (A::BY_ROWS ? left[a.line][a.lane] : left[a.lane][a.line]) = from_a ? to_float(*from_a) : 0.f;
-    (B::BY_ROWS ? right[b.line][b.lane] : right[b.lane][b.line]) = from_b ? to_float(*from_b) : 0.f;
+    (A::BY_ROWS ? left[a.line][a.lane] : left[a.lane][a.line]) = load(a);
+    (B::BY_ROWS ? right[b.line][b.lane] : right[b.lane][b.line]) = load(b);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < TILE; i++) sum += left[m][i] * right[j][i];
@@ -48,21 +51,19 @@ template <class To> __device__ void write(const Output<To>& output, int m0, int 
 //@ budget: registers 96, shared 2304
 extern "C" __global__ void __launch_bounds__(256)
 conv_tiled_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, const Convolution conv) {
-  const Contraction z(conv, TILE);
   const int m0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;
-  PixelRows<T, ByRows> a(x, x2, conv, z, m0);
-  FilterRows<float, ByRows> b(weight, conv, z, j0);
-  write(Output<T>{y, nullptr, bias, nullptr, conv}, m0, j0, multiply(a, b, z.steps));
+  PixelRows<T, ByRows> a(x, x2, conv, m0);
+  FilterRows<float, ByRows> b(weight, conv, j0);
+  write(Output<T>{y, nullptr, bias, nullptr, conv}, m0, j0, multiply(a, b, a.z.steps));
 }
 
 //@ budget: registers 96, shared 2304
 extern "C" __global__ void __launch_bounds__(256)
 conv_tiled_input_grad(const T* gy, const float* weight, const float* bias, const T* mask, T* gx, const Convolution conv) {
-  const Contraction z(conv, TILE);
   const int m0 = blockIdx.x * TILE, j0 = blockIdx.y * TILE;
-  PixelRows<T, ByRows> a(gy, nullptr, conv, z, m0);
-  FilterColumns<float, ByColumns> b(weight, conv, z, j0);
-  write(Output<T>{gx, nullptr, bias, mask, conv}, m0, j0, multiply(a, b, z.steps));
+  PixelRows<T, ByRows> a(gy, nullptr, conv, m0);
+  FilterColumns<float, ByColumns> b(weight, conv, j0);
+  write(Output<T>{gx, nullptr, bias, mask, conv}, m0, j0, multiply(a, b, a.z.steps));
 }
 
 //@ budget: registers 96, shared 2304

@@ -12,7 +12,7 @@
 //   a[0] A[g][2t..]  a[1] A[g+8][2t..]  a[2] A[g][2t+8..]  a[3] A[g+8][2t+8..]  b[0] B[2t..][g]  b[1] B[2t+8..][g]
 #pragma once
 
-#define PRIMITIVE static __device__ __forceinline__
+#define PRIMITIVE __device__ __forceinline__
 
 #if defined(CUSIM)
 #define DYN_SMEM(Type, name) Type* name = (Type*)cusim::dyn_smem

@@ -7,14 +7,14 @@ namespace cusim {
 
 void atomic(const void* p, size_t n);  // for the checker: bounds, alignment, conflicts with plain accesses
 
-template <class T, class F>
-CUSIM_QUIET static inline T exchange(T* p, F change) {
-  atomic(p, sizeof *p);
-  T old;
-  std::memcpy(&old, p, sizeof old);
-  const T changed = change(old);
-  std::memcpy((void*)p, &changed, sizeof changed);
+template <class T, class F> CUSIM_QUIET static inline T unchecked_exchange(T* p, F change) {
+  const T old = *p;
+  *p = change(old);
   return old;
+}
+template <class T, class F> static __forceinline__ T exchange(T* p, F change) {  // inlined for the sake of its line
+  atomic(p, sizeof *p);
+  return unchecked_exchange(p, change);
 }
 
 // Sums of integers wrap around as on the GPU: computed without sign, where that is no error.
@@ -33,7 +33,7 @@ template <class T> using Value = typename Itself<T>::type;  // keeps an argument
 
 }  // namespace cusim
 
-#define CUSIM_ATOMIC template <class T> static inline T
+#define CUSIM_ATOMIC template <class T> static __forceinline__ T
 CUSIM_ATOMIC atomicAdd(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, v); }); }
 CUSIM_ATOMIC atomicSub(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, (T)(0 - v)); }); }
 CUSIM_ATOMIC atomicMax(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return v > o ? v : o; }); }
@@ -47,9 +47,9 @@ CUSIM_ATOMIC atomicCAS(T* p, cusim::Value<T> compare, cusim::Value<T> v) {
 }
 #undef CUSIM_ATOMIC
 // Counts up to `limit`, then from 0 again; counts down to 0, then from `limit` again.
-static inline unsigned atomicInc(unsigned* p, unsigned limit) {
+static __forceinline__ unsigned atomicInc(unsigned* p, unsigned limit) {
   return cusim::exchange(p, [limit](unsigned o) CUSIM_QUIET { return o >= limit ? 0u : o + 1u; });
 }
-static inline unsigned atomicDec(unsigned* p, unsigned limit) {
+static __forceinline__ unsigned atomicDec(unsigned* p, unsigned limit) {
   return cusim::exchange(p, [limit](unsigned o) CUSIM_QUIET { return o == 0 || o > limit ? limit : o - 1u; });
 }

@@ -9,7 +9,7 @@ void touch(const void* p, size_t n, bool write) { access(p, n, write ? WRITE : R
 
 static inline void aligned(const void* p, size_t n, Access how, void* pc) {
   if ((uintptr_t)p % n)
-    fail_at(pc, "misaligned", "%s of %zu bytes at an address that is %zu modulo %zu", how == READ ? "read" : "write", n, (size_t)((uintptr_t)p % n), n);
+    fail_at(pc, "misaligned", "%s of %zu bytes at an address that is %zu modulo %zu", how == READ || how == VOLATILE_READ ? "read" : "write", n, (size_t)((uintptr_t)p % n), n);
   access(p, n, how, pc);
 }
 
@@ -22,9 +22,9 @@ using namespace cusim;
   void __tsan_write##N(void* p) { aligned(p, N, WRITE, HERE); }                      \
   void __tsan_unaligned_read##N(void* p) { access(p, N, READ, HERE); }               \
   void __tsan_unaligned_write##N(void* p) { access(p, N, WRITE, HERE); }             \
-  void __tsan_volatile_read##N(void* p) { aligned(p, N, ATOMIC, HERE); }             \
+  void __tsan_volatile_read##N(void* p) { aligned(p, N, VOLATILE_READ, HERE); }      \
   void __tsan_volatile_write##N(void* p) { aligned(p, N, ATOMIC, HERE); }            \
-  void __tsan_unaligned_volatile_read##N(void* p) { access(p, N, ATOMIC, HERE); }    \
+  void __tsan_unaligned_volatile_read##N(void* p) { access(p, N, VOLATILE_READ, HERE); } \
   void __tsan_unaligned_volatile_write##N(void* p) { access(p, N, ATOMIC, HERE); }
 
 extern "C" {

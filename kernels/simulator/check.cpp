@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <dlfcn.h>
 
+extern char bss_begin asm("__bss_start") __attribute__((visibility("hidden")));
 extern char code_end asm("_end") __attribute__((visibility("hidden")));
 
 namespace cusim {
@@ -35,13 +36,14 @@ void refine(Region& region, int shift) {
   region.shift = shift;
 }
 
-std::string describe(const Region& region, const char* p) {
+// Elements of shared memory are as large as what is accessed: their type is not known here.
+std::string describe(const Region& region, const char* p, size_t n) {
   const long long offset = p - region.begin, size = region.end - region.begin;
-  const long long item = region.item;
-  std::string text = item ? "element " + std::to_string(offset / item) : "byte " + std::to_string(offset);
-  if (item && offset % item) text += " (byte " + std::to_string(offset % item) + " of it)";
-  text += " of " + region.name;
-  return text + " (" + (item ? std::to_string(size / item) + " elements)" : std::to_string(size) + " bytes)");
+  const long long item = region.item ? region.item : n > 4 ? 4 : (long long)n;
+  std::string text = "element " + std::to_string(offset / item);
+  if (offset % item) text += " (byte " + std::to_string(offset % item) + " of it)";
+  text += " of " + region.name + ", which has " + std::to_string(size / item);
+  return region.item ? text : text + " of " + std::to_string(item) + " bytes";
 }
 
 [[noreturn]] static void out_of_bounds(const char* p, size_t n, bool write, const Region* last, void* pc) {
@@ -53,12 +55,9 @@ std::string describe(const Region& region, const char* p) {
     if (!last && (!region || distance(r) < distance(*region))) region = &r;
   if (!region) fail_at(pc, "out of bounds", "%s of %zu bytes at an address that belongs to no argument", verb, n);
   const long long unit = region->item ? region->item : 1;
-  const char* units = region->item ? "elements" : "bytes";
-  const long long size = (region->end - region->begin) / unit;
-  const std::string whose = region->name + " (" + std::to_string(size) + " " + units + ")";
   if (p < region->begin)
-    fail_at(pc, "out of bounds", "%s of %zu bytes, %lld %s before the beginning of %s", verb, n, (region->begin - p + unit - 1) / unit, units, whose.c_str());
-  fail_at(pc, "out of bounds", "%s of %zu bytes at %s %lld of %s, which ends before", verb, n, region->item ? "element" : "byte", (p - region->begin) / unit, whose.c_str());
+    fail_at(pc, "out of bounds", "%s of %zu bytes that begins %lld %s before %s", verb, n, (region->begin - p + unit - 1) / unit, region->item ? "elements" : "bytes", region->name.c_str());
+  fail_at(pc, "out of bounds", "%s of %zu bytes at %s", verb, n, describe(*region, p, n).c_str());
 }
 
 // Where an instruction found its memory last: the first guess next time, and a good one for whose bounds were meant.
@@ -66,6 +65,12 @@ struct Guess { void* pc; uint32_t region, launch; };
 static Guess guesses[1024];
 
 static Guess& guess_of(void* pc) { return guesses[((uintptr_t)pc ^ (uintptr_t)pc >> 10) & 1023]; }
+
+struct Range { const char *begin, *end; };
+static std::vector<Range> variables;
+static bool is_variable(const char* p) {
+  return std::any_of(variables.begin(), variables.end(), [p](const Range& r) { return p >= r.begin && p < r.end; });
+}
 
 // The region of [p, p + n), null for memory that needs no checks: the thread's own stack, constants and the primitives' books.
 static Region* look_up(const char* p, size_t n, bool write, void* pc) {
@@ -75,7 +80,9 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
     Region& region = regions[guess.region];
     if (p >= region.begin && p + n <= region.end) return &region;
   }
-  if (p >= stacks && p < stacks + MAX_THREADS * STACK_BYTES) {
+  if (p >= stacks - STACK_BYTES && p < stacks + MAX_THREADS * STACK_BYTES) {
+    const char* own = stacks + cur->linear * STACK_BYTES;
+    if (p < own && (char*)__builtin_frame_address(0) < own) fail_at(pc, "stack", STACK_TOO_SMALL, STACK_BYTES >> 10);
     const int owner = (int)((p - stacks) / STACK_BYTES);
     if (owner != cur->linear) fail_at(pc, "local memory", "access to a local variable of thread %s", thread_name(owner).c_str());
     return nullptr;
@@ -87,40 +94,43 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
     }
   for (const Region& region : regions)  // begins inside, ends outside
     if (p < region.end && p + n > region.begin) out_of_bounds(p, n, write, &region, pc);
-  if (p >= code_base && p < &code_end) return nullptr;
+  // Constants, and variables of the library that are no array in shared memory (nor lie between such arrays).
+  if (p >= code_base && p < &bss_begin) return nullptr;
+  if (p >= &bss_begin && p < &code_end && is_variable(p)) return nullptr;
   out_of_bounds(p, n, write, known ? &regions[guess.region] : nullptr, pc);
 }
+
+static size_t accessed;  // bytes of the access that is looked at
 
 [[noreturn]] static void race(const char* did, const char* what, const Region& region, const char* p, uint32_t time, int other, uint32_t other_pc, void* pc) {
   const std::string there = other_pc ? place(code_base + other_pc) : std::string();
   if (time < block_begin)
-    fail_at(pc, "race", "%s %s, which another block %s%s; blocks run in any order", did, describe(region, p).c_str(), what, there.c_str());
-  fail_at(pc, "race", "%s %s, which thread %s %s%s with no barrier between", did, describe(region, p).c_str(), thread_name(other).c_str(), what, there.c_str());
+    fail_at(pc, "race", "%s %s, and another block %s it%s; blocks run in any order", did, describe(region, p, accessed).c_str(), what, there.c_str());
+  fail_at(pc, "race", "%s %s, and thread %s %s it%s, with no barrier between", did, describe(region, p, accessed).c_str(), thread_name(other).c_str(), what, there.c_str());
 }
 
-static void check_against_write(const Region& region, const Cell& cell, const char* p, const char* did, bool atomic, void* pc) {
-  if (cell.write_time < (region.shared ? block_begin : launch_begin) || cell.by_unit || (atomic && cell.atomically)) return;
-  if (!happened_before(cell.write_time, cell.writer)) race(did, "writes", region, p, cell.write_time, cell.writer, cell.write_pc, pc);
+static void check_against_writes(const Region& region, const Cell& cell, const char* p, const char* did, bool atomic, void* pc) {
+  const uint32_t first = region.shared ? block_begin : launch_begin;
+  if (cell.write_time >= first && !cell.by_unit && !happened_before(cell.write_time, cell.writer))
+    race(did, "writes", region, p, cell.write_time, cell.writer, cell.write_pc, pc);
+  if (cell.atomic_time >= first && !atomic && !happened_before(cell.atomic_time, cell.atomic_writer))
+    race(did, "atomically changes", region, p, cell.atomic_time, cell.atomic_writer, cell.atomic_pc, pc);
 }
 
-static void check_against_reads(const Region& region, const Cell& cell, const char* p, void* pc) {
+static void check_against_reads(const Region& region, const Cell& cell, const char* p, const char* did, void* pc) {
   const int me = cur->linear;
   if (!region.shared && cell.foreign_read >= launch_begin && !heard_of_block(cell.foreign_read))
-    race("writes", "reads", region, p, cell.foreign_read, 0, 0, pc);
+    race(did, "reads", region, p, cell.foreign_read, 0, 0, pc);
   if (cell.read_time < (region.shared ? block_begin : launch_begin)) return;
-  if (!cell.many) {
-    if (!happened_before(cell.read_time, cell.reader)) race("writes", "reads", region, p, cell.read_time, cell.reader, cell.read_pc, pc);
-    return;
-  }
-  if (cell.read_time < block_begin) {
-    if (!happened_before(cell.read_time, cell.reader)) race("writes", "reads", region, p, cell.read_time, cell.reader, cell.read_pc, pc);
+  if (!cell.many || cell.read_time < block_begin) {
+    if (!happened_before(cell.read_time, cell.reader)) race(did, "reads", region, p, cell.read_time, cell.reader, cell.read_pc, pc);
     return;
   }
   for (const Readers& some : reader_sets[cell.readers]) {
     if (some.time < barrier_time) continue;
     for (unsigned lanes = some.lanes; lanes; lanes &= lanes - 1) {
       const int thread = (int)some.warp * 32 + __builtin_ctz(lanes);
-      if (thread != me && some.time >= clocks[me][thread]) race("writes", "reads", region, p, some.time, thread, some.pc, pc);
+      if (thread != me && some.time >= clocks[me][thread]) race(did, "reads", region, p, some.time, thread, some.pc, pc);
     }
   }
 }
@@ -158,11 +168,31 @@ static void record_read(Cell& cell, uint32_t pc) {
   cell.reader = (uint16_t)me;
 }
 
+// A read of shared memory that nobody has written yet. Often somebody writes it later, before the next barrier: then that
+// is a race, and the better explanation. So the report waits until the barrier, or until something else goes wrong.
+static Failure uninitialised;
+static bool is_uninitialised;
+
+static void note_uninitialised(const Region& region, const char* p, void* pc) {
+  if (is_uninitialised) return;
+  is_uninitialised = true;
+  uninitialised = {"uninitialised", "reads " + describe(region, p, accessed) + ", but no thread of the block has written it", launch.block, cur->tid, pc};
+}
+void check_failure(Failure& failure) {
+  const bool explains_more = failure.kind == "race" || failure.kind == "barrier" || failure.kind == "warp" || failure.kind == "deadlock";
+  if (is_uninitialised && !explains_more) failure = uninitialised;
+  is_uninitialised = false;
+}
+void check_end_of_block() {
+  if (is_uninitialised) fail_at(nullptr, "uninitialised", " ");  // what is reported is what was noted
+}
+
 void access(const void* address, size_t n, Access how, void* pc) {
   if (!cur || cur->unchecked || !n) return;
   const char* p = (const char*)address;
-  Region* region = look_up(p, n, how != READ, pc);
+  Region* region = look_up(p, n, how == WRITE || how == ATOMIC, pc);
   if (!region) return;
+  accessed = n;
   const size_t offset = p - region->begin;
   if (region->shift && ((offset | n) & ((1u << region->shift) - 1))) refine(*region, (offset | n) & 1 ? 0 : 1);
   const uint32_t here = (uint32_t)((char*)pc - code_base);
@@ -171,23 +201,28 @@ void access(const void* address, size_t n, Access how, void* pc) {
     Cell& cell = region->cells[i];
     const char* where = region->begin + (i << region->shift);
     if (cell.pending)
-      fail_at(pc, "async", "%s %s while an asynchronous copy is on its way there%s: the wait for it is missing or lets too many groups go on",
-              how == READ ? "reads" : "writes", describe(*region, where).c_str(), place(code_base + cell.write_pc).c_str());
+      fail_at(pc, "async", "%s %s, while an asynchronous copy is on its way there%s: the wait for it is missing or lets too many groups go on",
+              how == WRITE ? "writes" : "reads", describe(*region, where, n).c_str(), place(code_base + cell.write_pc).c_str());
     if (how != WRITE) {
-      if (region->shared && cell.write_time < block_begin)
-        fail_at(pc, "uninitialised", "reads %s, which no thread of the block has written", describe(*region, where).c_str());
-      check_against_write(*region, cell, where, "reads", how == ATOMIC, pc);
+      if (region->shared && cell.write_time < block_begin && cell.atomic_time < block_begin) note_uninitialised(*region, where, pc);
     }
+    const char* did = how == ATOMIC ? "atomically changes" : how == WRITE ? "writes" : "reads";
+    check_against_writes(*region, cell, where, did, how == ATOMIC || how == VOLATILE_READ, pc);
+    if (how == VOLATILE_READ) continue;
     if (how == READ) {
       record_read(cell, here);
       continue;
     }
-    if (how == WRITE) check_against_write(*region, cell, where, "writes", false, pc);
-    check_against_reads(*region, cell, where, pc);
+    check_against_reads(*region, cell, where, did, pc);
+    if (how == ATOMIC) {
+      cell.atomic_time = now;
+      cell.atomic_pc = here;
+      cell.atomic_writer = (uint16_t)cur->linear;
+      continue;
+    }
     cell.write_time = now;
     cell.write_pc = here;
     cell.writer = (uint16_t)cur->linear;
-    cell.atomically = how == ATOMIC;
     cell.by_unit = false;
   }
 }
@@ -230,6 +265,9 @@ void unit_write_end(void* p, size_t n) { set_pending(p, n, false, true); }
 void check_launch() {
   clocks_launch();
   reader_sets.assign(1, {});  // entry 0 means none
+  is_uninitialised = false;
+  for (const SharedArray& array : shared_arrays)
+    if (is_used(array)) regions.emplace_back(array.begin, array.bytes, "shared memory " + array.name, 0, true);
   if (dyn_smem_bytes) regions.emplace_back(dyn_smem, dyn_smem_bytes, "dynamic shared memory", 0, true);
   Dl_info info;
   dladdr((void*)&guesses, &info);
@@ -242,7 +280,6 @@ using namespace cusim;
 // ---- what a launch may touch: Python says so before each one
 #define API extern "C" __attribute__((visibility("default")))
 API void cusim_clear_regions() { regions.clear(); }
-API void cusim_add_region(void* p, size_t n, const char* name, int item, int shared) {
-  if (n) regions.emplace_back(p, n, name, item, shared != 0);
-}
+API void cusim_add_region(void* p, size_t n, const char* name, int item) { regions.emplace_back(p, n, name, item, false); }
+API void cusim_add_variable(void* begin, size_t bytes) { variables.push_back({(char*)begin, (char*)begin + bytes}); }
 #endif

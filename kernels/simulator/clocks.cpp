@@ -63,8 +63,9 @@ void check_barrier(const unsigned* lanes, bool whole_block) {
   unsigned masks[MAX_WARPS];
   std::copy(lanes, lanes + MAX_WARPS, masks);
   masks[cur->warp] |= 1u << cur->lane;
-  if (whole_block) barrier_time = ++now;
-  else join(masks);
+  if (!whole_block) return join(masks);
+  check_end_of_block();
+  barrier_time = ++now;
 }
 
 void release(void* object) {

@@ -86,22 +86,22 @@ struct Unchecked {
 #define CUSIM_QUIET
 #endif
 
-static inline void __syncthreads(int line = __builtin_LINE()) { cusim::barrier(0, 0, line); }
-static inline int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
+static __forceinline__ void __syncthreads(int line = __builtin_LINE()) { cusim::barrier(0, 0, line); }
+static __forceinline__ int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
   int all;
   return cusim::barrier_popc(predicate != 0, line, &all);
 }
-static inline int __syncthreads_or(int predicate, int line = __builtin_LINE()) {
+static __forceinline__ int __syncthreads_or(int predicate, int line = __builtin_LINE()) {
   int all;
   return cusim::barrier_popc(predicate != 0, line, &all) != 0;
 }
-static inline int __syncthreads_and(int predicate, int line = __builtin_LINE()) {
+static __forceinline__ int __syncthreads_and(int predicate, int line = __builtin_LINE()) {
   int all;
   cusim::barrier_popc(predicate != 0, line, &all);
   return all;
 }
-static inline void __threadfence() { cusim::fence(); }
-static inline void __threadfence_block() { cusim::fence(); }
-static inline void __threadfence_system() { cusim::fence(); }
-static inline void __nanosleep(unsigned) { cusim::yield_(); }
-static inline void __trap() { cusim::fail_as("trap", "the kernel executed __trap()"); }
+static __forceinline__ void __threadfence() { cusim::fence(); }
+static __forceinline__ void __threadfence_block() { cusim::fence(); }
+static __forceinline__ void __threadfence_system() { cusim::fence(); }
+static __forceinline__ void __nanosleep(unsigned) { cusim::yield_(); }
+static __forceinline__ void __trap() { cusim::fail_as("trap", "the kernel executed __trap()"); }

@@ -1,4 +1,4 @@
-// The threads of a block as fibers: who runs next, barriers, meetings of a warp's lanes, asynchronous copies.
+// The threads of a block as fibers: who runs next, barriers, a thread's start and end.
 //
 // Exactly one fiber runs. It hands over in block_on (it must wait), in yield_ (it lets others go first) and at its end; it
 // picks the next one itself, so a switch is one exchange of stacks.
@@ -21,6 +21,7 @@ alignas(1024) unsigned char shared_window[DYN_SMEM_MOST];
 Observer* observers;
 size_t dyn_smem_bytes;
 static unsigned ready_warps;
+uint64_t idle_yields;
 
 uint3 thread_index() { return cur->tid; }
 uint3 block_index() { return launch.block; }
@@ -51,7 +52,7 @@ static int next_bit(unsigned mask, int bit) {
   return __builtin_ctz(later ? later : mask);
 }
 
-static void set_ready(int warp, unsigned lanes) {
+void set_ready(int warp, unsigned lanes) {
   warps[warp].ready |= lanes;
   if (warps[warp].ready) ready_warps |= 1u << warp;
 }
@@ -83,7 +84,7 @@ static void go(Context& from, Fiber* to) {
 
 static void check_stack(const Fiber& f) {
   if (*(uint64_t*)(stacks + f.linear * STACK_BYTES) != STACK_MARK)
-    fail_as("stack", "the thread's local variables and calls take more than %zu KiB", STACK_BYTES >> 10);
+    fail_as("stack", STACK_TOO_SMALL, STACK_BYTES >> 10);
 }
 
 static std::string who_waits() {
@@ -91,7 +92,7 @@ static std::string who_waits() {
   const Fiber* last = nullptr;
   for (int i = 0; i < launch.threads && text.size() < 1000; i++) {
     const Fiber& f = fibers[i];
-    if (f.done || (last && last->waits_in == f.waits_in && last->wait_pc == f.wait_pc)) continue;
+    if (f.done || !f.waits_in || (last && last->waits_in == f.waits_in && last->wait_pc == f.wait_pc)) continue;
     text += (last ? "; " : "") + std::string("thread ") + thread_name(i) + " and so on wait in " + f.waits_in + place(f.wait_pc);
     last = &f;
   }
@@ -101,7 +102,8 @@ static std::string who_waits() {
 }
 
 // The current thread cannot go on until somebody makes it ready again.
-static void block_on(Fiber& f, const char* what, void* pc) {
+void block_on(Fiber& f, const char* what, void* pc) {
+  idle_yields = 0;
   clear_ready(f);
   f.waits_in = what;
   f.wait_pc = pc;
@@ -114,6 +116,8 @@ static void block_on(Fiber& f, const char* what, void* pc) {
 
 void yield_() {
   Fiber& f = *(Fiber*)cur;
+  if (++idle_yields > IDLE_YIELDS_MOST)
+    fail_at(__builtin_return_address(0), "hang", "this thread waits for something that never happens: %s", who_waits().c_str());
   Fiber* next;
   if (random_state) {
     next = next_fiber(&f);
@@ -132,11 +136,13 @@ void maybe_yield() {
 
 static void open_barrier(Barrier& b, bool whole_block) {
   counts.barriers++;
+  idle_yields = 0;
   check_barrier(b.waiting, whole_block);
   for (int w = 0; w < launch.warps; w++) {
     if (!b.waiting[w]) continue;
     count_flush(w);
     set_ready(w, b.waiting[w]);
+    warps[w].in_barrier &= ~b.waiting[w];
     b.waiting[w] = 0;
   }
   b.last_votes = b.votes;
@@ -163,11 +169,19 @@ static void arrive(int id, int threads, int line, int vote, void* pc) {
   if (whole_block && launch.alive < launch.threads)
     fail_at(pc, "barrier", "%d of the block's %d threads have returned without coming to this barrier", launch.threads - launch.alive, launch.threads);
 #endif
+  for (unsigned open = warps[f.warp].meeting_in; open; open &= open - 1) {
+    const Meeting& m = warps[f.warp].meetings[__builtin_ctz(open)];
+    if (m.want >> f.lane & 1)
+      fail_at(pc, "warp", "the lanes of a warp have come apart: lane %d is in a barrier, lanes %08x wait for it in %s%s", f.lane, m.here, m.what, place(m.pc).c_str());
+  }
   b.votes += vote;
   b.waiting[f.warp] |= 1u << f.lane;
   const int want = whole_block ? launch.alive : threads;
   if (++b.here >= want) open_barrier(b, whole_block);
-  else block_on(f, "a barrier", pc);
+  else {
+    warps[f.warp].in_barrier |= 1u << f.lane;
+    block_on(f, "a barrier", pc);
+  }
 }
 void barrier(int id, int threads, int line) { arrive(id, threads, line, 0, __builtin_return_address(0)); }
 int barrier_popc(int predicate, int line, int* all) {
@@ -176,60 +190,12 @@ int barrier_popc(int predicate, int line, int* all) {
   return barriers[0].last_votes;
 }
 
-// ---- meetings of a warp's lanes
-
-static void close_meeting(int w, Meeting& m) {
-  const unsigned lanes = m.here;
-  Round& round = m.round[m.turn & 1];
-  round.mask = lanes;
-  m.here = 0;
-  m.turn++;
-  warps[w].meeting_in &= ~(1u << (&m - warps[w].meetings));
-  if (m.op) m.op(round);
-  if (m.orders) check_meeting(w, lanes);
-  count_flush(w);
-  set_ready(w, lanes);
-}
-
-Round& rendezvous(unsigned mask, const char* what, int line, const void* in, size_t n, WarpOp op, bool orders) {
-  void* pc = __builtin_return_address(0);
-  Fiber& f = *(Fiber*)cur;
-  Warp& warp = warps[f.warp];
-  if (!(mask >> f.lane & 1)) fail_at(pc, "warp", "%s: the calling lane %d is not in the mask %08x", what, f.lane, mask);
-  const unsigned want = mask & warp.alive;
-  Meeting& m = warp.meetings[__builtin_ctz(mask)];
-  Round& round = m.round[m.turn & 1];
-  counts.collectives++;
-  for (unsigned open = warp.meeting_in; open; open &= open - 1) {
-    const Meeting& other = warp.meetings[__builtin_ctz(open)];
-    const bool same = strcmp(other.what, what) == 0 && other.line == line && other.want == want;
-    if ((other.want & want) && !same)
-      fail_at(pc, "warp", "the lanes of a warp have come apart: lane %d is in %s with mask %08x%s, lanes %08x in %s with mask %08x%s",
-              f.lane, what, mask, place(pc).c_str(), other.here, other.what, other.want, place(other.pc).c_str());
-  }
-  if (!m.here) {
-    m.what = what;
-    m.line = line;
-    m.pc = pc;
-    m.want = want;
-    m.op = op;
-    m.orders = orders;
-  }
-  if (n) std::memcpy(round.s[f.lane].b, in, n);
-  m.here |= 1u << f.lane;
-  if (m.here == m.want) {
-    close_meeting(f.warp, m);
-  } else {
-    warp.meeting_in |= 1u << __builtin_ctz(mask);
-    block_on(f, what, pc);
-  }
-  return round;
-}
-
 // ---- a thread's start and end
 
 static void thread_ends(Fiber& f) {
   check_stack(f);
+  idle_yields = 0;
+  if (launch.alive == 1) check_end_of_block();
   for (const Observer* o = observers; o; o = o->next) o->thread_ends(launch.alive == 1);
   f.done = true;
   f.open.clear();
@@ -275,7 +241,7 @@ void prepare_block() {
   for (int w = 0; w < launch.warps; w++) {
     const int lanes = launch.threads - w * 32;
     Warp& warp = warps[w];
-    warp.ready = warp.meeting_in = 0;
+    warp.ready = warp.meeting_in = warp.in_barrier = 0;
     warp.alive = lanes >= 32 ? ~0u : (1u << lanes) - 1;
     for (Meeting& m : warp.meetings) m.here = 0;
     set_ready(w, warp.alive);

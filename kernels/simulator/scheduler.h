@@ -15,6 +15,8 @@ namespace cusim {
 
 constexpr int MAX_THREADS = 1024, MAX_WARPS = 32, NAMED_BARRIERS = 16;
 constexpr size_t STACK_BYTES = 256 << 10;        // of address space; memory is taken as it is touched
+constexpr char STACK_TOO_SMALL[] = "the thread's local variables and calls take more than %zu KiB";
+constexpr uint64_t IDLE_YIELDS_MOST = 1 << 26;    // then nothing will ever happen
 constexpr uint64_t STACK_MARK = 0x6b63617473646e65;  // at a stack's far end: overwritten by a kernel that needs more
 
 struct AsyncCopy {
@@ -46,7 +48,8 @@ struct Meeting {
 };
 
 struct Warp {
-  unsigned ready, alive, meeting_in;  // lanes that can run; that have not returned; meetings somebody waits in
+  unsigned ready, alive;              // lanes that can run; that have not returned
+  unsigned meeting_in, in_barrier;    // meetings somebody waits in; lanes that wait in a barrier
   Meeting meetings[32];               // by the lowest lane of the mask: disjoint masks can meet independently
 };
 
@@ -74,6 +77,13 @@ struct Observer {
   Observer(void (*block_begins)(), void (*thread_ends)(bool last));
 };
 
+// An array in static shared memory.
+struct SharedArray {
+  char* begin;
+  size_t bytes;
+  std::string name, function;   // in which it is declared
+};
+
 struct Failure {
   std::string kind, text;
   uint3 block, thread;
@@ -94,7 +104,14 @@ extern char* stacks;
 extern uint64_t random_state;         // 0: threads run in order
 extern Context host;
 extern Observer* observers;
+extern std::vector<SharedArray> shared_arrays;
 
+extern uint64_t idle_yields;          // since a thread last came to a barrier or a meeting, or ended
+
+void set_ready(int warp, unsigned lanes);
+void block_on(Fiber& f, const char* what, void* pc);   // the thread waits until somebody makes it ready
+void close_meeting(int warp, Meeting& meeting);
+bool is_used(const SharedArray& array);                // may this launch use it? not if it is another kernel's
 void prepare_block();                 // all fibers at their start
 void run_block();                     // until all have returned or one failed
 [[noreturn]] void fail_at(void* pc, const char* kind, const char* format, ...);
@@ -103,7 +120,7 @@ std::string place(void* pc);
 std::string thread_name(int linear);
 
 // ---- accesses to memory, in a build that calls back at each of them (callbacks.cpp)
-enum Access { READ, WRITE, ATOMIC };
+enum Access { READ, WRITE, ATOMIC, VOLATILE_READ };  // a volatile write counts as atomic
 #if defined(CUSIM_CALLBACKS)
 void access(const void* p, size_t n, Access how, void* pc);
 void copy_begin(const AsyncCopy& copy);
@@ -117,11 +134,15 @@ inline void copy_end(const AsyncCopy&) {}
 #if defined(CUSIM_CHECK)
 void check_launch();
 void check_block();
+void check_end_of_block();                                     // or a barrier of all its threads
+void check_failure(Failure& failure);                          // a last word on what is reported
 void check_barrier(const unsigned* lanes, bool whole_block);   // threads that leave a barrier, as 32 masks
 void check_meeting(int warp, unsigned lanes);                  // lanes that leave a meeting that orders memory
 #else
 inline void check_launch() {}
 inline void check_block() {}
+inline void check_end_of_block() {}
+inline void check_failure(Failure&) {}
 inline void check_barrier(const unsigned*, bool) {}
 inline void check_meeting(int, unsigned) {}
 #endif

@@ -22,11 +22,12 @@ std::string thread_name(int linear) {
   return text;
 }
 
-// Keeps the first failure and leaves the fibers for good: their stacks are used anew by the next launch.
+// Leaves the fibers for good: their stacks are used anew by the next launch.
 [[noreturn]] static void fail_with(void* pc, const char* kind, const char* format, va_list values) {
   char text[3000];
   vsnprintf(text, sizeof text, format, values);
-  if (!launch.failed) failure = {kind, text, launch.block, cur ? cur->tid : uint3{}, pc};
+  failure = {kind, text, launch.block, cur->tid, pc};
+  check_failure(failure);
   launch.failed = true;
   switch_context(((Fiber*)cur)->context, host);
   abort();

@@ -13,12 +13,12 @@ namespace cusim {
 // One granule of memory (4 bytes until somebody accesses less, then 2 or 1).
 struct Cell {
   uint32_t write_time = 0, write_pc = 0;
+  uint32_t atomic_time = 0, atomic_pc = 0;   // the last atomic operation or volatile write
   uint32_t read_time = 0, read_pc = 0;
   uint32_t foreign_read = 0;           // the last read by an earlier block
   uint32_t readers = 0;                // index into reader_sets, 0: none was needed yet
-  uint16_t writer = 0, reader = 0;     // threads by number
+  uint16_t writer = 0, atomic_writer = 0, reader = 0;  // threads by number
   bool pending = false;                // an asynchronous copy is on its way here
-  bool atomically = false;             // the last write was atomic or volatile
   bool by_unit = false;                // the last write was a unit's, of which the waiting threads have been told
   bool many = false;                   // several readers since the last barrier: see readers
 };
@@ -57,6 +57,6 @@ inline bool happened_before(uint32_t time, int thread) {
 Region* find_region(const char* p, void* pc);
 Region& region_of_access(const char* p, size_t n, bool write, void* pc);
 void refine(Region& region, int shift);
-std::string describe(const Region& region, const char* p);
+std::string describe(const Region& region, const char* p, size_t n);
 
 }  // namespace cusim

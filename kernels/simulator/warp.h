@@ -2,43 +2,27 @@
 #pragma once
 #include "runtime.h"
 
-static inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
-  cusim::rendezvous(mask, "__syncwarp", line, nullptr, 0, nullptr, true);
-}
+// Always inlined, so that the runtime's return address lies in the kernel and names its line.
+#define CUSIM_COLLECTIVE static __forceinline__
 
 namespace cusim {
+// The runtime's part (collectives.cpp). shuffle: where what lane `source` brought lies. ballot: one bit for each lane that
+// brought true; *present: the lanes that took part.
+const void* shuffle(unsigned mask, const void* value, size_t n, int source, int width, const char* what, int line);
+unsigned ballot(unsigned mask, bool predicate, const char* what, int line, unsigned* present);
 
-// The value that lane `source` brought.
 template <class T>
-CUSIM_QUIET static inline T shuffle(unsigned mask, T value, int source, int width, const char* what, int line) {
+CUSIM_COLLECTIVE T shuffled(unsigned mask, T value, int source, int width, const char* what, int line) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
-  if (width < 1 || width > 32 || (width & (width - 1)))
-    fail_as("warp", "%s: width must be 1, 2, 4, 8, 16 or 32, found %d", what, width);
-  Round& round = rendezvous(mask, what, line, &value, sizeof value, nullptr, false);
-  if (source != cur->lane && !(round.mask >> source & 1)) {
-    if (mask >> source & 1) fail_as("warp", "%s reads lane %d, which has returned or does not exist", what, source);
-    fail_as("warp", "%s reads lane %d, which is not in the mask %08x", what, source, mask);
-  }
   T result;
-  std::memcpy(&result, round.s[source].b, sizeof result);
+  std::memcpy(&result, shuffle(mask, &value, sizeof value, source, width, what, line), sizeof result);
   return result;
-}
-
-// One bit for each lane that brought a predicate != 0; *present: the lanes that took part.
-CUSIM_QUIET static inline unsigned ballot(unsigned mask, int predicate, const char* what, int line, unsigned* present) {
-  predicate = predicate != 0;
-  Round& round = rendezvous(mask, what, line, &predicate, sizeof predicate, nullptr, false);
-  unsigned votes = 0;
-  for (int lane = 0; lane < 32; lane++)
-    if ((round.mask >> lane & 1) && round.s[lane].b[0]) votes |= 1u << lane;
-  *present = round.mask;
-  return votes;
 }
 
 // combine() over the values of all lanes that took part, in the order of the lanes.
 template <class T, class F>
-CUSIM_QUIET static inline T reduce(unsigned mask, T value, F combine, const char* what, int line) {
-  Round& round = rendezvous(mask, what, line, &value, sizeof value, nullptr, false);
+CUSIM_COLLECTIVE T reduce(unsigned mask, T value, F combine, const char* what, int line) {
+  const Round& round = rendezvous(mask, what, line, &value, sizeof value, nullptr, false);
   bool first = true;
   T result = value;
   for (int lane = 0; lane < 32; lane++) {
@@ -50,47 +34,50 @@ CUSIM_QUIET static inline T reduce(unsigned mask, T value, F combine, const char
   }
   return result;
 }
-
 }  // namespace cusim
+
+CUSIM_COLLECTIVE void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
+  cusim::rendezvous(mask, "__syncwarp", line, nullptr, 0, nullptr, true);
+}
 
 // With width w the warp is cut into groups of w lanes; a source outside the own group means the own lane.
 template <class T>
-static inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE T __shfl_sync(unsigned mask, T value, int source, int width = 32, int line = __builtin_LINE()) {
   const int lane = cusim::cur->lane;
-  return cusim::shuffle(mask, value, (lane & ~(width - 1)) | (source & (width - 1)), width, "__shfl_sync", line);
+  return cusim::shuffled(mask, value, (lane & ~(width - 1)) | (source & (width - 1)), width, "__shfl_sync", line);
 }
 template <class T>
-static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE()) {
   const int lane = cusim::cur->lane, source = lane ^ bits;
   const bool outside = source > (lane | (width - 1));  // a lower group may be read, as on the GPU
-  return cusim::shuffle(mask, value, outside ? lane : source, width, "__shfl_xor_sync", line);
+  return cusim::shuffled(mask, value, outside ? lane : source, width, "__shfl_xor_sync", line);
 }
 template <class T>
-static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, int line = __builtin_LINE()) {
   const int lane = cusim::cur->lane, source = lane + (int)delta;
-  return cusim::shuffle(mask, value, source > (lane | (width - 1)) ? lane : source, width, "__shfl_down_sync", line);
+  return cusim::shuffled(mask, value, source > (lane | (width - 1)) ? lane : source, width, "__shfl_down_sync", line);
 }
 template <class T>
-static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, int line = __builtin_LINE()) {
   const int lane = cusim::cur->lane, source = lane - (int)delta;
-  return cusim::shuffle(mask, value, source < (lane & ~(width - 1)) ? lane : source, width, "__shfl_up_sync", line);
+  return cusim::shuffled(mask, value, source < (lane & ~(width - 1)) ? lane : source, width, "__shfl_up_sync", line);
 }
-static inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
   unsigned present;
   return cusim::ballot(mask, predicate, "__ballot_sync", line, &present);
 }
-static inline int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
   unsigned present;
   return cusim::ballot(mask, predicate, "__any_sync", line, &present) != 0;
 }
-static inline int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+CUSIM_COLLECTIVE int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
   unsigned present;
   const unsigned votes = cusim::ballot(mask, predicate, "__all_sync", line, &present);
   return votes == present;
 }
 
 #define CUSIM_REDUCE(NAME, T, EXPRESSION)                                             \
-  static inline T NAME(unsigned mask, T value, int line = __builtin_LINE()) {         \
+  CUSIM_COLLECTIVE T NAME(unsigned mask, T value, int line = __builtin_LINE()) {         \
     return cusim::reduce(mask, value, [](T a, T b) -> T { return EXPRESSION; }, #NAME, line); \
   }
 CUSIM_REDUCE(__reduce_add_sync, unsigned, a + b)

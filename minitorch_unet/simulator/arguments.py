@@ -27,7 +27,7 @@ ALSO = {"float16": ("uint16",), "bfloat16": ("uint16",), "bool": ("uint8",), "in
 
 
 class Parameter(NamedTuple):
-    """A kernel's parameter. kind: "p" (pointer), "i", "f" (number) or "s" (struct); type: its own, a pointer's target's."""
+    """A kernel's parameter. kind: "p" (pointer), "i", "f" (number), "s" (struct); type: its own or its target."""
 
     name: str
     kind: str

@@ -9,6 +9,7 @@ import mmap
 import os
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from ..kernels import source_folder
+from . import traffic
 from .arguments import Argument, Parameter, convert
 from .build import Source, build, read_source
 from .errors import KernelError, Place, locate, with_places
+from .settings import seed
 
 LARGEST_GRID = (2**31 - 1, 65535, 65535)
 LARGEST_BLOCK = (1024, 1024, 64)
@@ -28,6 +31,14 @@ COUNTS = ("launches", "switches", "barriers", "collectives")
 
 # One launch at a time: all libraries use the same stacks, and static variables as shared memory.
 _LAUNCHING = threading.Lock()
+
+
+_MODULES: list[weakref.ref[Module]] = []
+
+
+def loaded() -> list[Module]:
+    """All modules of this process, in the order in which they were made."""
+    return [module for reference in _MODULES if (module := reference()) is not None]
 
 
 class _Parameter(ctypes.Structure):
@@ -46,21 +57,22 @@ class Module:
     mode: "fast", "check" (every access to memory is checked) or "count" (accesses are counted, see `stats`).
     defines: "NAME=VALUE" or "NAME".
     include: folders for `#include "..."`, beside the source's own and that of the package's kernels.
-    seed: not 0 for threads that run in a random order.
+    seed: not 0 for threads and blocks that run in a random order; None: as `settings.seed` says.
 
     Raises CompilerMissing, CompileError, and ValueError for an unknown mode.
     """
 
     def __init__(
         self, source: str | os.PathLike[str], mode: str = "fast", defines: Sequence[str] = (),
-        include: Sequence[str | os.PathLike[str]] = (), seed: int = 0,
+        include: Sequence[str | os.PathLike[str]] = (), seed: int | None = None,
     ) -> None:  # fmt: skip
         self.mode, self.seed = mode, seed
         self.source: Source = read_source(source, include)
         self.path = build(self.source, mode, tuple(defines))
         self.library = _load(self.path)
-        self.library.cusim_set_stacks(_stacks(self.library.cusim_stack_bytes()))
         self.base = self.library.cusim_base()
+        self.traffic: list[traffic.Row] = []
+        _MODULES.append(weakref.ref(self))
 
     def get_function(self, name: str) -> Function:
         """The kernel called `name`; raises KeyError if there is none, or one without C linkage."""
@@ -72,10 +84,14 @@ class Module:
         return Function(self, name, kernel)
 
     def stats(self) -> dict[str, int]:
-        """What the launches since the last call did: launches, switches of threads, barriers, warp collectives."""
+        """What the launches since the last call did: launches, switches of threads, barriers, warp collectives.
+
+        In mode "count" also the sums of `traffic`, which is then that of the same launches.
+        """
         numbers = (ctypes.c_uint64 * len(COUNTS))()
         self.library.cusim_counts(numbers)
-        return dict(zip(COUNTS, numbers, strict=True))
+        self.traffic = traffic.read(self.library, self.path, self.base, source_folder() / "simulator")
+        return dict(zip(COUNTS, numbers, strict=True)) | (traffic.sums(self.traffic) if self.mode == "count" else {})
 
     def error(self, kernel: str) -> KernelError:
         """What ended the last launch."""
@@ -87,24 +103,19 @@ class Module:
         chain = locate(self.path, self.base, [pc], own)[0] if pc else []
         callers = ", ".join(str(place) for place in chain[1:])
         text += f" (called from {callers})" if callers else ""
-        place = Place(self._found(chain[0].file), chain[0].line) if chain else None
+        place = self._found(chain[0]) if chain else None
         kind = library.cusim_failure_kind().decode()
-        return KernelError(kernel, kind, text, tuple(where[:3]), tuple(where[3:]), place)
+        return KernelError(kernel, kind, text, tuple(where[:3]), tuple(where[3:]), place, self.source.text)
 
-    def _found(self, file: str) -> str:
-        """The path of a file that a #line directive named without its folder."""
-        return next((str(folder / file) for folder in self.source.folders if (folder / file).is_file()), file)
-
-    @functools.cached_property
-    def shared_arrays(self) -> list[tuple[int, int, str]]:
-        """Address, bytes and name of every array in static shared memory: the static local variables of functions."""
-        command = ["nm", "-S", "--defined-only", str(self.path)]
-        table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in table.splitlines()]
-        found = [row for row in rows if len(row) == 4 and row[2] in "bBdDvVu" and row[3].startswith("_ZZ")]
-        found = [row for row in found if not row[3].startswith(("_ZZN5cusim", "_ZZN10primitives", "_ZZNSt", "_ZZSt"))]
-        names = _demangled([row[3] for row in found])
-        return [(self.base + int(row[0], 16), int(row[1], 16), name) for row, name in zip(found, names, strict=True)]
+    def _found(self, place: Place) -> Place:
+        """With the path of a file that a #line directive named without its folder, and with the text of the line."""
+        path = next((f / place.file for f in self.source.folders if (f / place.file).is_file()), None)
+        _, directive, text = self.source.text.rpartition(f'#line 1 "{place.file}"\n')
+        if path and not directive:
+            text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        code = lines[place.line - 1].strip() if place.line <= len(lines) else ""
+        return Place(str(path or place.file), place.line, code)
 
 
 class Function:
@@ -155,9 +166,9 @@ class Function:
         with _LAUNCHING:
             if module.mode == "check":
                 self._tell_regions(arguments, reachable)
-            library.cusim_set_seed(module.seed)
             numbers = [(ctypes.c_uint * 3)(*size) for size in sizes]
-            if library.cusim_launch(self.kernel, *numbers, shared_mem, pointers):
+            order = seed() if module.seed is None else module.seed
+            if library.cusim_launch(self.kernel, *numbers, shared_mem, pointers, order):
                 raise module.error(self.name)
 
     def _sizes(self, what: str, given: int | Sequence[int], most: tuple[int, int, int]) -> tuple[int, ...]:
@@ -173,9 +184,7 @@ class Function:
         spans = [a.span for a in arguments if a.span]
         spans += [(*np.lib.array_utils.byte_bounds(a), "reachable memory", a.itemsize) for a in reachable]
         for begin, end, name, item in _merged(spans):
-            library.cusim_add_region(begin, end - begin, name.encode(), item, 0)
-        for address, size, name in self.module.shared_arrays:
-            library.cusim_add_region(address, size, f"shared memory {name}".encode(), 0, 1)
+            library.cusim_add_region(begin, end - begin, name.encode(), item)
 
 
 def _merged(spans: Iterable[tuple[int, int, str, int]]) -> list[tuple[int, int, str, int]]:
@@ -187,14 +196,6 @@ def _merged(spans: Iterable[tuple[int, int, str, int]]) -> list[tuple[int, int, 
         else:
             merged.append((begin, end, name, item))
     return merged
-
-
-def _demangled(names: list[str]) -> list[str]:
-    """"_ZZ5sgemmE2As" -> "As"."""
-    if not names:
-        return []
-    done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
-    return [line.rpartition("::")[2] for line in done.stdout.splitlines()]
 
 
 @functools.cache
@@ -209,20 +210,49 @@ def _load(path: Path) -> ctypes.CDLL:
         ("max_threads", ctypes.c_int, [pointer]),
         ("stack_bytes", size, []),
         ("set_stacks", None, [pointer]),
-        ("set_seed", None, [ctypes.c_uint64]),
         ("base", pointer, []),
         ("counts", None, [pointer]),
         ("failure_kind", text, []),
         ("failure_text", text, []),
         ("failure_pc", pointer, []),
         ("failure_where", None, [pointer]),
-        ("launch", ctypes.c_int, [pointer, pointer, pointer, size, pointer]),
+        ("launch", ctypes.c_int, [pointer, pointer, pointer, size, pointer, ctypes.c_uint64]),
         ("clear_regions", None, []),
-        ("add_region", None, [pointer, size, text, ctypes.c_int, ctypes.c_int]),
+        ("add_region", None, [pointer, size, text, ctypes.c_int]),
+        ("add_shared_array", None, [pointer, size, text, text]),
+        ("add_variable", None, [pointer, size]),
+        ("count_rows", size, [pointer, size]),
     ):
         function = getattr(library, f"cusim_{name}")
         function.restype, function.argtypes = result, arguments
+    library.cusim_set_stacks(_stacks(library.cusim_stack_bytes()))
+    base = library.cusim_base()
+    for offset, length, name, function in variables(path):
+        if function:
+            library.cusim_add_shared_array(base + offset, length, name.encode(), function.encode())
+        elif name != "cusim_shared_window":
+            library.cusim_add_variable(base + offset, length)
     return library
+
+
+def variables(library: Path) -> list[tuple[int, int, str, str]]:
+    """(offset, bytes, name, function) of a library's variables; function "" for those that are not in shared memory.
+
+    Arrays in shared memory have become static local variables, of which CUDA knows no others.
+    """
+    rows = [line.split() for line in _output(["nm", "-S", "--defined-only", str(library)]).splitlines()]
+    rows = [row for row in rows if len(row) == 4 and row[2] in "bBdDvVu"]
+    names = _output(["c++filt", *(row[3] for row in rows)]).splitlines()
+    found = []
+    for (offset, length, _, mangled), name in zip(rows, names, strict=True):
+        function, _, short = name.rpartition("::")
+        local = mangled.startswith("_ZZ") and not function.startswith(("cusim::", "primitives::", "std::"))
+        found.append((int(offset, 16), int(length, 16), short, function if local else ""))
+    return found
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @functools.cache

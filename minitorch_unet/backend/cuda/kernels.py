@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conv import ConvKernels
 from .dropout import DropoutKernels
 from .loss import LossKernels
 from .norm import NormKernels
@@ -10,5 +11,5 @@ from .pointwise import PointwiseKernels
 from .pool import PoolKernels
 
 
-class CudaKernels(PointwiseKernels, PoolKernels, NormKernels, LossKernels, OptimKernels, DropoutKernels):
+class CudaKernels(ConvKernels, PointwiseKernels, PoolKernels, NormKernels, LossKernels, OptimKernels, DropoutKernels):
     """The reference for CuPy, with the kernels of kernels/cuda/ in the hot places. Put together from their families."""

@@ -56,15 +56,13 @@ class Launcher:
 
     def launch(
         self, file: str, kernel: str, grid: int | Sequence[int], block: int | Sequence[int],
-        defines: Mapping[str, str] | None = None, shared: int = 0, align: int = 1, reachable: Sequence[Any] = (),
-        **arguments: Any,
+        defines: Mapping[str, str] | None = None, shared: int = 0, align: int = 1, **arguments: Any,
     ) -> None:  # fmt: skip
         """Start `kernel` of kernels/cuda/`file` with `grid` blocks of `block` threads; returns at once.
 
         `defines` compile a variant of the source; `shared` bytes of dynamic shared memory; `align`: what the addresses
         of all arrays must be a multiple of. Arguments by their names in the kernel: arrays (or None: a null pointer)
-        for pointers, numbers for the rest, bytes for a struct. `reachable`: arrays whose addresses are inside a struct,
-        which a simulator that checks addresses must know. With an empty grid nothing is launched.
+        for pointers, numbers for the rest, bytes for a struct. With an empty grid nothing is launched.
         Raises TypeError (missing, unknown, of another type), ValueError (out of range, with gaps and not marked
         `Strided`, not aligned), KernelLaunchError (does not compile or start).
         """
@@ -84,8 +82,7 @@ class Launcher:
         if shared > STATIC_SHARED:
             self._ask_for_shared_memory(kernel, function.raw, shared)
         try:
-            known = {"reachable": reachable} if reachable and self.xp.__name__ != "cupy" else {}
-            function.raw(grid, block, tuple(values), shared_mem=shared, **known)
+            function.raw(grid, block, tuple(values), shared_mem=shared)
         except self._launch_errors() as error:
             raise KernelLaunchError(f"{kernel}: launching {grid} blocks of {block} threads failed: {error}") from error
 
