@@ -38,7 +38,8 @@ examples:
   minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
   minitorch-unet train --resume --output runs/mine
   minitorch-unet predict runs/mine new_images/ --output segmented/
-  minitorch-unet evaluate runs/mine --data held_out/
+  minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
+  minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
 """
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "threads", None):
             set_num_threads(options.threads)
-        if getattr(options, "device", None):
+        if getattr(options, "device", None) and options.command != "plan":  # which only reckons
             options.device = check_device(options.device)
             use_device(options.device)
         return options.run(options)
@@ -107,7 +108,10 @@ def build_parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(TrainConfig):
         _setting_option(settings, field)
 
-    predict = command("predict", run_predict, "segment images of any size, tile by tile")
+    predict = command(
+        "predict", run_predict, "segment images of any size, tile by tile",
+        "minitorch-unet predict CHECKPOINT IMAGES... [--output FOLDER] [--instances FOLDER] [options]",
+    )  # fmt: skip
     predict.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     _path_option(
@@ -117,12 +121,24 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--format", choices=("png", "tif"), default="png", help="of the pictures written (default: png)"
     )
+    _path_option(predict, "--instances", "FOLDER", "also write each object's number: mask000.tif ..., 16 bits")
+    _object_options(predict)
     _machine_options(predict)
 
-    evaluate = command("evaluate", run_evaluate, "compare predictions with labels: Dice, IoU, pixel accuracy per class")
+    evaluate = command(
+        "evaluate", run_evaluate, "compare predictions with labels by the scores that fit the data",
+        "minitorch-unet evaluate CHECKPOINT --data FOLDER [--only PART] [--scores NAMES] [--json FILE] [options]",
+    )  # fmt: skip
     evaluate.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     _data_options(evaluate, required=True)
     evaluate.add_argument("--only", metavar="PART", help="judge only these pairs, e.g. '20-23' (default: all)")
+    evaluate.add_argument(
+        "--scores", default="auto", metavar="NAMES",
+        help="besides Dice and IoU: membranes, instances, vessels, surface (with commas), overlap for none (default: "
+        "auto, which looks at the labels)",
+    )  # fmt: skip
+    _path_option(evaluate, "--field-of-view", "FOLDER", "where vessels are judged: masks NAME, NAME_mask or NAME_fov")
+    _object_options(evaluate)
     _path_option(evaluate, "--json", "FILE", "also write the scores to this file")
     _path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
     _machine_options(evaluate)
@@ -144,6 +160,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="sgd: with momentum (default: sgd)")
     plan.add_argument("--budget", default="4GiB", metavar="X", help="say the largest size that fits (default: 4GiB)")
     plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    plan.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="whose memory; for cuda no GPU is needed (default: cpu)",
+    )  # fmt: skip
     _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
 
     compile_ = command("compile", run_compile, "compile CUDA kernels without a GPU and show what each became")
@@ -151,6 +171,19 @@ def build_parser() -> argparse.ArgumentParser:
     compile_.add_argument(
         "--arch", action="append", default=[], metavar="sm_NN", help="may be repeated (default: as the sources state)"
     )
+
+    simulate = command(
+        "simulate", run_simulate, "run a script of CUDA kernels without a GPU, and find the kernels' mistakes",
+        "minitorch-unet simulate SCRIPT.py [--check | --count] [--seed N] [--] [script arguments]",
+    )  # fmt: skip
+    mode = simulate.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="watch every access to memory: races, bounds and so on")
+    mode.add_argument("--count", action="store_true", help="count the accesses to memory, line by line")
+    simulate.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
+    )
+    simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; behind -- where they begin with -")
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
@@ -165,6 +198,30 @@ def _machine_options(parser: argparse.ArgumentParser) -> None:
         help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
         "slowly (default: cpu)",
     )  # fmt: skip
+
+
+def _object_options(parser: argparse.ArgumentParser) -> None:
+    from .instances import SPLITS
+
+    group = parser.add_argument_group("objects", "How the map of probabilities becomes objects.")
+    group.add_argument("--threshold", type=float, default=0.5, metavar="P", help="inside is above it (default: 0.5)")
+    group.add_argument(
+        "--split", choices=SPLITS, default="components", help="what parts objects that touch (default: components)"
+    )
+    group.add_argument("--depth", type=float, metavar="X", help="least depth of a part (default: 1 pixel, or 0.1)")
+    group.add_argument("--min-area", type=_whole(0), default=0, metavar="N", help="of an object (default: 0 pixels)")
+    group.add_argument(
+        "--seam", type=_whole(0), default=2, metavar="N",
+        help="join objects across this many pixels of border; training parts them by 2 (default: 2)",
+    )  # fmt: skip
+    group.add_argument("--grow", type=_whole(0), default=0, metavar="N", help="widen objects (default: 0 pixels)")
+    group.add_argument("--keep-holes", action="store_true", help="leave holes open")
+    group.add_argument("--clear-border", action="store_true", help="drop objects that the image's border cuts")
+
+
+def _objects(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("threshold", "split", "depth", "min_area", "clear_border", "seam", "grow")
+    return {name: getattr(options, name) for name in names} | {"fill_holes": not options.keep_holes}
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -229,7 +286,7 @@ def run_train(options: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
-            train(run, dataset, validation, options.output, progress.report, options.max_hours)
+            train(run, dataset, validation, options.output, progress.report, options.max_hours, options.graph)
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
@@ -268,8 +325,9 @@ def run_predict(options: argparse.Namespace) -> int:
         print(f"device: {describe_device(options.device)}", file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
-            network, find_images(options.images), options.output, f".{options.format}", progress.count
-        ):
+            network, find_images(options.images), options.output, f".{options.format}", progress.count,
+            options.instances, _objects(options),
+        ):  # fmt: skip
             progress.write(str(path))
     return 0
 
@@ -281,6 +339,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .files import atomic_write
     from .plots import matplotlib_missing, panel
     from .predict import load_network, predict_probabilities
+    from .score_choice import choose_families
 
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
@@ -294,11 +353,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
     dataset = open_dataset(options.data, **how)
     if options.only:
         dataset = select(dataset, options.only)
+    families, remarks = choose_families(options.scores, dataset, _objects(options), options.field_of_view)
     with Progress(options.quiet) as progress:
-        scores = evaluate(network, dataset, progress.count)
-    print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe()]))
+        scores = evaluate(network, dataset, progress.count, families)
+    print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe(), *remarks]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
+    for family in families:
+        print("\n".join(["", *family.lines()]))
     if options.json:
         atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
     if options.panel:
@@ -329,6 +391,8 @@ def run_plan(options: argparse.Namespace) -> int:
         "base": options.base, "batch": options.batch, "depth": options.depth, "recompute": options.recompute,
         "optimizer": options.optimizer, "in_channels": options.channels, "num_classes": options.classes,
     }  # fmt: skip
+    if options.device == "cuda":
+        return _plan_for_gpu(options, budget, how)
     found = plan(options.size, **how)
     print(format_plan(found))
     largest = largest_size(budget, lambda size: plan(size, **how).total, options.depth)
@@ -357,6 +421,37 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def _plan_for_gpu(options: argparse.Namespace, budget: int, how: dict[str, Any]) -> int:
+    from .planner import largest_size
+    from .planner_gpu import format_gpu_plan, plan_gpu
+
+    if options.picture:
+        raise ValueError("plan: --picture shows the memory of the processor; it needs --device cpu")
+    print(format_gpu_plan(plan_gpu(options.size, **how)))
+    largest = largest_size(budget, lambda size: plan_gpu(size, **how).total, options.depth)
+    print(f"{'largest size for a step within ' + options.budget:50}{largest or 'none':>9}")
+    return 0
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    """`minitorch-unet simulate`."""
+    from .simulator.command import run_script
+
+    # Right behind the script's name stand options of this command, up to "--" or to anything else.
+    while options.arguments and options.arguments[0] in ("--check", "--count", "--seed", "--"):
+        option = options.arguments.pop(0)
+        if option == "--":
+            break
+        if option == "--seed":
+            options.seed = int(options.arguments.pop(0)) if options.arguments else -1
+        else:
+            setattr(options, option.strip("-"), True)
+    if options.seed < 0 or (options.check and options.count):
+        raise ValueError("--seed needs a whole number from 0 on; --check and --count exclude each other")
+    mode = "check" if options.check else "count" if options.count else "fast"
+    return run_script(options.script, options.arguments, mode, options.seed)
 
 
 def run_info(options: argparse.Namespace) -> int:

@@ -23,7 +23,8 @@ from minitorch_unet.train import BEST, LAST, LOG
 __all__ = ["one_thread"]
 
 COMMANDS = (
-    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "gradcheck", "plan", "compile", "info",
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "gradcheck", "plan", "compile",
+    "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
@@ -84,8 +85,8 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
     [
         ("demo", ["--output", "--quick", "--seed", "--threads", "--device"]),
         ("train", ["--data", "--output", "--resume", "--config", "--validation", "--device", "--max-hours"]),
-        ("predict", ["checkpoint", "images", "--output", "--format", "--device", "--threads"]),
-        ("evaluate", ["checkpoint", "--data", "--only", "--json", "--panel", "--device"]),
+        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
+        ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("gradcheck", ["filter", "--device"]),
         ("info", ["checkpoint"]),
     ],

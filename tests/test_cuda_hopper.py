@@ -17,12 +17,7 @@ import pytest
 from minitorch_unet import simulator
 from minitorch_unet.backend import simulator_unavailable_reason
 from minitorch_unet.backend.cuda import hopper
-from minitorch_unet.backend.cuda.hopper_plan import (
-    Plan,
-    Window,
-    tile_rows,
-    tiles,
-)
+from minitorch_unet.backend.cuda.hopper_plan import LARGE, NARROW, SMALL, Plan, Tile, WeightPlan, Window, tiles
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.devices import library
 from minitorch_unet.backend.precision import named_dtype, set_float32_matmul_precision
@@ -106,21 +101,20 @@ class Draws:
         sh, sw = window.stride
         return ((p - 1) * sh + reach[0], (q - 1) * sw + reach[1]), (p, q)
 
-    def conv_plan(self, filters: int) -> Any:
+    def conv_plan(self, tile: Tile) -> Any:
         """In place of `conv_plan`: any way to cut, as long as it is a legal one."""
 
-        def plan(_: Any, pixels: tuple[int, int, int], outputs: int, steps: int, copies: int) -> Plan:
-            n, p, q = pixels
-            splits = self.int(1, min(3, steps)) if copies == 1 and self.chance(0.4) else 1
-            items = n * tiles(p, tile_rows(filters)) * tiles(q, 8) * tiles(outputs, filters) * copies * splits
-            return Plan(filters, splits, self.int(1, items) if self.chance(0.5) else items)
+        def plan(_: Any, pixels: tuple[int, int, int], outputs: int, boxes: int, share: int, copies: int) -> Plan:
+            splits = self.int(1, min(3, boxes)) if copies == 1 and self.chance(0.4) else 1
+            items = tile.number(pixels, outputs) * copies * splits
+            return Plan(tile, splits, self.int(1, items) if self.chance(0.5) else items)
 
         return plan
 
     def weight_plan(self, filters: int) -> Any:
-        def plan(_: Any, shape: tuple[int, int, int, int], channels: int, taps: int) -> Plan:
+        def plan(_: Any, shape: tuple[int, int, int, int], columns: int) -> WeightPlan:
             steps = shape[0] * tiles(shape[2], 8) * tiles(shape[3], 8)
-            return Plan(filters, self.int(1, min(3, steps)), 0)
+            return WeightPlan(filters, self.int(1, min(3, steps)))
 
         return plan
 
@@ -161,13 +155,13 @@ def seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     simulator.set_mode(None)
 
 
-@pytest.mark.parametrize(("name", "filters"), [("bfloat16", 128), ("float16", 64), ("float32", 64)])
+@pytest.mark.parametrize(("name", "tile"), [("bfloat16", SMALL), ("float16", LARGE), ("float32", NARROW)])
 def test_forward(
-    kernels: CudaKernels, seeds: Iterator[int], name: str, filters: int, monkeypatch: pytest.MonkeyPatch
+    kernels: CudaKernels, seeds: Iterator[int], name: str, tile: Tile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in seeds:
         draws = Draws(kernels, name, seed)
-        monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(filters))
+        monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(tile))
         window = draws.window()
         size, _ = draws.sizes(window)
         n, two = draws.int(1, 2), not window.touching and draws.chance(0.4)
@@ -185,13 +179,13 @@ def test_forward(
         assert y.dtype == draws.dtype
 
 
-@pytest.mark.parametrize(("name", "filters"), [("bfloat16", 64), ("float16", 128), ("float32", 64)])
+@pytest.mark.parametrize(("name", "tile"), [("bfloat16", NARROW), ("float16", SMALL), ("float32", NARROW)])
 def test_input_grad(
-    kernels: CudaKernels, seeds: Iterator[int], name: str, filters: int, monkeypatch: pytest.MonkeyPatch
+    kernels: CudaKernels, seeds: Iterator[int], name: str, tile: Tile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in seeds:
         draws = Draws(kernels, name, 1000 + seed)
-        monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(filters))
+        monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(tile))
         window = draws.window()
         size, out_size = draws.sizes(window)
         n, k, c = draws.int(1, 2), draws.channels(80 * 2 // draws.dtype.itemsize), draws.channels(136)
@@ -228,23 +222,3 @@ def test_weight_grad(
         check(name, gw, REFERENCE.conv2d_weight_grad(x, g, *rest), magnitude, UNIT["float32"])
         assert gw.dtype == np.float32
         assert gw.transpose(0, 2, 3, 1).flags.c_contiguous
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_widest_tiles(kernels: CudaKernels, turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles of 256 filters, which random draws leave out."""
-    draws, window = Draws(kernels, "bfloat16", 7), Window((3, 3), (1, 1), (1, 1))
-    monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(256))
-    x, weight = draws.map((1, 64, 9, 9)), draws.weight(64 if turned else 264, 264 if turned else 64, (3, 3))
-    rest = ((1, 1), (1, 1), (1, 1), 1)
-    if turned:
-        found = hopper.input_grad(kernels, x, weight, (9, 9), window)
-        expected, magnitude = (
-            REFERENCE.conv2d_input_grad(f(host(x)), f(host(weight)), (9, 9), *rest) for f in (np.positive, np.abs)
-        )
-    else:
-        found = hopper.forward(kernels, [x], weight, None, window)
-        expected, magnitude = (
-            REFERENCE.conv2d(f(host(x)), f(host(weight)), None, *rest) for f in (np.positive, np.abs)
-        )
-    check("bfloat16", found, expected, magnitude, UNIT["bfloat16"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from minitorch_unet.backend.cuda import hopper_plan, tensor_map
 from minitorch_unet.backend.cuda.hopper_plan import Window, can_forward, can_input_grad, can_weight_grad
 from minitorch_unet.backend.cuda.kernels import CudaKernels
+from minitorch_unet.backend.cuda.sources import source
 from minitorch_unet.backend.cuda.tensor_map import Axis, TensorMap, of_map, of_weight
 from minitorch_unet.backend.precision import set_float32_matmul_precision
 from minitorch_unet.simulator import cuda_api, standin
@@ -98,19 +100,61 @@ def test_leaves_other_devices_to_others(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("pixels", [(1, 1, 1), (1, 28, 28), (1, 196, 196), (2, 568, 568), (8, 64, 64)])
 @pytest.mark.parametrize("outputs", [32, 64, 72, 256, 1024])
-@pytest.mark.parametrize(("steps", "copies"), [(1, 1), (9, 1), (144, 1), (8, 4)])
+@pytest.mark.parametrize(("boxes", "share", "copies"), [(1, 1, 1), (3, 3, 1), (48, 3, 1), (8, 1, 4)])
 def test_plans_fill_the_device_or_have_nothing_left_to_split(
-    pixels: tuple[int, int, int], outputs: int, steps: int, copies: int
+    pixels: tuple[int, int, int], outputs: int, boxes: int, share: int, copies: int
 ) -> None:
-    plan = hopper_plan.conv_plan(KERNELS, pixels, outputs, steps, copies)
+    plan = hopper_plan.conv_plan(KERNELS, pixels, outputs, boxes, share, copies)
     n, p, q = pixels
-    tiles = n * -(-p // hopper_plan.tile_rows(plan.filters)) * -(-q // 8) * -(-outputs // plan.filters) * copies
-    assert 1 <= plan.splits <= steps
-    assert plan.splits == 1 or steps // plan.splits >= hopper_plan.LEAST_STEPS
-    assert 1 <= plan.blocks <= min(132, tiles * plan.splits)
-    if plan.blocks < 132 / 2 and copies == 1:
-        assert steps // (plan.splits + 1) < hopper_plan.LEAST_STEPS
-    assert (plan.splits == 1) or tiles <= 132 / 2
+    tiles = n * -(-p // plan.tile.rows) * -(-q // 8) * -(-outputs // plan.tile.filters) * copies
+    room = 132 * plan.tile.blocks
+    assert 1 <= plan.splits <= boxes
+    assert plan.blocks == min(tiles * plan.splits, room)
+    assert plan.splits == 1 or boxes * share // plan.splits >= hopper_plan.LEAST_STEPS
+    assert plan.splits == 1 or tiles * plan.splits <= room
+    if plan.blocks <= room / 2 and copies == 1:
+        assert plan.splits == boxes or boxes * share // (plan.splits + 1) < hopper_plan.LEAST_STEPS
+
+
+@pytest.mark.parametrize("tile", [hopper_plan.NARROW, hopper_plan.SMALL, hopper_plan.LARGE])
+def test_shared_memory_is_as_the_kernels_have_it(tile: hopper_plan.Tile) -> None:
+    """The constants are in the source once more, by the same names; as many blocks as are meant fit."""
+    assert tile.blocks * (tile.shared + 1024) <= 228 << 10
+    values = {"FILTERS": tile.filters, "ROWS": tile.rows}
+    for name, text in re.findall(r"(\w+) = ([^,;]+)[,;]", source("conv_hopper.cu")):
+        if name in ("BOXES", "STAGES", "PIECES", "BLOCKS", "HALO", "ALIGNMENT"):
+            values[name] = constant(text, values)
+    found = tuple(values[name] for name in ("FILTERS", "ROWS", "BOXES", "STAGES", "PIECES", "BLOCKS"))
+    assert found == tuple(tile)
+    assert (values["HALO"], values["ALIGNMENT"]) == (hopper_plan.HALO, hopper_plan.ALIGNMENT)
+
+
+@pytest.mark.parametrize("filters", [64, 128])
+def test_shared_memory_of_weight_gradients_is_as_the_kernels_have_it(filters: int) -> None:
+    text = source("conv_hopper_weights.cu")
+    values = {"FILTERS": filters}
+    for name in ("STAGES", "ALIGNMENT"):
+        values[name] = constant(re.findall(rf"{name} = ([^,;]+)[,;]", text)[0], values)
+    assert hopper_plan.weights_shared(filters) == values["ALIGNMENT"] + values["STAGES"] * (filters // 64 + 3) * 8192
+    assert hopper_plan.weights_shared(filters) <= 227 << 10
+
+
+def constant(text: str, values: dict[str, int]) -> int:
+    """A C expression of numbers, names and `a ? b : c`."""
+    test, question, rest = text.partition("?")
+    if not question:
+        return int(eval(text, {}, dict(values)))
+    yes, _, no = rest.partition(":")
+    return constant(yes if eval(test, {}, dict(values)) else no, values)
+
+
+def test_which_taps_share_a_box() -> None:
+    assert hopper_plan.shared_taps(Window((3, 3))) == 3
+    assert hopper_plan.shared_taps(Window((2, 3), dilation=(2, 1))) == 2
+    assert hopper_plan.shared_taps(Window((3, 3), dilation=(2, 1))) == 1
+    assert hopper_plan.shared_taps(Window((2, 2), (2, 2))) == 1
+    assert hopper_plan.weight_columns(Window((3, 3)), 128) == 6
+    assert hopper_plan.weight_columns(Window((2, 2)), 128) == 3
 
 
 # ------------------------------------------------------------------------------------------------ tensor maps

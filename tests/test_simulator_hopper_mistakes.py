@@ -13,7 +13,7 @@ import pytest
 from minitorch_unet import simulator
 from minitorch_unet.backend import simulator_unavailable_reason
 from minitorch_unet.backend.cuda import hopper
-from minitorch_unet.backend.cuda.hopper_plan import Plan, Window
+from minitorch_unet.backend.cuda.hopper_plan import SMALL, Plan, WeightPlan, Window
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.precision import named_dtype
 from minitorch_unet.backend.reference import Kernels
@@ -37,30 +37,35 @@ BOTH: list[Mistake] = [
     ("wgmma_fence();", ";", "wgmma"),
     ("wgmma_commit();", ";", "race|wgmma"),
     ("wgmma_wait<0>();", ";", "race|wgmma"),
-    ("barrier_expect(arrival, STAGE_BYTES);", "barrier_expect(arrival, STAGE_BYTES + 128);", "hang"),
-    ("barrier_expect(arrival, STAGE_BYTES);", "barrier_expect(arrival, STAGE_BYTES / 2);", "hang|race|mbarrier"),
     ("barrier_init(empty + i, 8);", "barrier_init(empty + i, 4);", "race|mbarrier"),
     ("barrier_init(empty + i, 8);", "barrier_init(empty + i, 9);", "hang"),
-    ("(1024 - (shared_address(raw) & 1023)) % 1024", "0", "misaligned"),
+    ("(1024 - ((shared_address(raw) + BARRIER_BYTES) & 1023)) % 1024", "0", "misaligned"),
 ]
 FORWARD: list[Mistake] = [
     *BOTH,
-    ("at.stage * STAGE_BYTES + PIXEL_BYTES", "at.stage * STAGE_BYTES + PIXEL_BYTES - 1024", NUMBERS),
+    ("barrier_expect(arrival, FILTER_BYTES);", "barrier_expect(arrival, FILTER_BYTES + 128);", "hang"),
+    ("barrier_expect(arrival, FILTER_BYTES);", "barrier_expect(arrival, FILTER_BYTES / 2);", "hang"),
+    ("barrier_wait(full_boxes + box.stage, box.parity);", ";", "race"),
+    ("previous_box = i == share - 1 ? box.stage : -1;", "previous_box = i == 1 ? box.stage : -1;", "race|mbarrier"),
+    ("rows_down < 0 ? (i + 1 - share) * rows_down : i * rows_down", "0", NUMBERS),
     ("(at >> 4 ^ (row & 7))", "at >> 4", NUMBERS),  # not swizzled
     ("proxy_fence();", ";", "race"),
-    ("if (threadIdx.x % 128 == 0) store_wait<1>();", ";", NUMBERS),
+    ("if (threadIdx.x % 128 == 0) store_wait<PIECES - 1>();", ";", NUMBERS),
     ("if (threadIdx.x % 128 == 0) store_wait<0>();", ";", "tma"),
-    ("tap % s * step_w", "tap % s * step_w + 1", NUMBERS),
+    ("(share > 1 ? member : member % s) * step_w", "(share > 1 ? member : member % s) * step_w + 1", NUMBERS),
 ]
 TURNED: list[Mistake] = [
-    ("tap / s * step_h", "(tap / s - 1) * step_h", NUMBERS),  # the turned taps begin one row off
-    ("mn_major(filters + z * 16 * 128, 64 * 128)", "mn_major(filters + z * 16 * 128, 32 * 128)", NUMBERS),
-    ("mn_major(filters + z * 16 * 128, 64 * 128)", "k_major(filters + z * 32)", NUMBERS),
+    ("min(0, (share - 1) * rows_down)", "0", NUMBERS),  # turned taps begin at the box's other end
+    ("(i + 1 - share) * rows_down", "-i * rows_down", NUMBERS),  # and go up in it
+    ("mn_major(tile, 64 * 128)", "mn_major(tile, 32 * 128)", NUMBERS),
+    ("z * (TURNED ? 16 * 128 : 32)", "z * 32", NUMBERS),
 ]
 WEIGHTS: list[Mistake] = [
     *BOTH,
-    ("tap / s * step_h", "(tap / s + 1) * step_h", NUMBERS),
-    ("mn_major(pixels + z * 16 * 128, TILE_BYTES)", "mn_major(pixels + z * 8 * 128, TILE_BYTES)", NUMBERS),
+    ("(8 + 2 * step_h) * 8 * 128", "8 * 8 * 128", "hang|race|mbarrier"),
+    ("of_taps * step_w", "of_taps * step_w + 1", NUMBERS),
+    ("share ? step_h * 8 * 128 : TILE_BYTES", "TILE_BYTES", NUMBERS),
+    ("advanced(pixels, z * 16 * 128)", "advanced(pixels, z * 8 * 128)", NUMBERS),
 ]
 
 
@@ -107,8 +112,8 @@ class Planted:
 def planted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Planted]:
     planted = Planted()
     monkeypatch.setattr(raw, "_module", planted.module)
-    monkeypatch.setattr(hopper, "conv_plan", lambda *_: Plan(128, 1, 1))
-    monkeypatch.setattr(hopper, "weight_plan", lambda *_: Plan(128, 1, 0))
+    monkeypatch.setattr(hopper, "conv_plan", lambda *_: Plan(SMALL, 1, 1))
+    monkeypatch.setattr(hopper, "weight_plan", lambda *_: WeightPlan(128, 1))
     simulator.set_mode("check")
     yield planted
     simulator.set_mode(None)

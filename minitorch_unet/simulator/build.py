@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..kernels import source_folder
 
+STRING = "kernel.cu"  # what a source is called that comes as a string
 MODES = ("fast", "check", "count")
 _PLAIN = ("-O2", "-march=native", "-g1", "-gdwarf-4")
 _CALLS_BACK = ("-O1", "-g1", "-gdwarf-4", "-DCUSIM_CALLBACKS")
@@ -69,9 +70,9 @@ class Source(NamedTuple):
 
 def read_source(source: str | os.PathLike[str], include: Sequence[str | os.PathLike[str]] = ()) -> Source:
     """The source in a file (a path) or in a string (anything with a line break in it)."""
-    folders = [*map(Path, include), source_folder() / "cuda"]
+    folders = [*(Path(folder).resolve() for folder in include), source_folder() / "cuda"]
     if isinstance(source, str) and "\n" in source:
-        return Source(source, "kernel.cu", tuple(folders))
+        return Source(source, STRING, tuple(folders))
     path = Path(source).resolve()
     return Source(path.read_text(encoding="utf-8"), str(path), (path.parent, *folders))
 
@@ -97,7 +98,7 @@ def build(source: Source, mode: str, defines: Sequence[str] = ()) -> Path:
 def cache_folder() -> Path:
     """Where libraries are kept: minitorch-unet/simulator in $XDG_CACHE_HOME, or in ~/.cache where that is not set."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "minitorch-unet" / "simulator"
+    return (Path(home).absolute() if home else Path.home() / ".cache") / "minitorch-unet" / "simulator"
 
 
 def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[str], scratch: Path) -> Path:
@@ -110,7 +111,9 @@ def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[
     folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
     text = _run([*flags, *folders, "-E", str(first)])
     second.write_text(as_cpp(text), encoding="utf-8")
-    _run([*flags, *KERNEL_FLAGS[mode], "-fpreprocessed", "-c", str(second), "-o", str(output)])
+    # In the debug information names without a folder get the working folder's: that one, of which nothing is left then.
+    names = f"-fdebug-prefix-map={scratch}=."
+    _run([*flags, *KERNEL_FLAGS[mode], names, "-fpreprocessed", "-c", str(second), "-o", str(output)], scratch)
     return output
 
 
@@ -155,7 +158,9 @@ def _runtime_folder() -> Path:
 
 @functools.cache
 def _runtime_texts() -> list[str]:
-    return [path.read_text(encoding="utf-8") for path in sorted(_runtime_folder().iterdir()) if path.is_file()]
+    """All that a library depends on beside its source: the runtime's files, and how this file goes about it."""
+    paths = [path for path in sorted(_runtime_folder().iterdir()) if path.is_file()]
+    return [path.read_text(encoding="utf-8") for path in [*paths, Path(__file__)]]
 
 
 def _runtime(flags: Sequence[str], mode: str) -> Path:
@@ -231,8 +236,8 @@ def _identify(command: str) -> tuple[str, str]:
     return found, done.stdout
 
 
-def _run(arguments: list[str]) -> str:
-    done = subprocess.run([_compiler()[0], *arguments], capture_output=True, text=True, check=False)
+def _run(arguments: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run([_compiler()[0], *arguments], capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise CompileError(f"the source does not compile for the simulator:\n{done.stderr.strip()}")
     return done.stdout

@@ -13,12 +13,21 @@ from typing import NamedTuple
 from ..reference import Array, Pair
 from .base import CudaBase, type_name
 from .conv_shapes import Convolution
-from .hopper_plan import ROW, Window, conv_plan, tile_rows, tiles, weight_plan
+from .hopper_plan import (
+    ROW,
+    Window,
+    conv_plan,
+    shared_taps,
+    tiles,
+    weight_columns,
+    weight_plan,
+    weights_share,
+    weights_shared,
+)
 from .launcher import Strided
 from .tensor_map import of_map, of_weight
 
 THREADS = 384
-PIECE = 64 * ROW  # bytes of 64 pixels' share of a step
 
 
 def forward(
@@ -62,27 +71,25 @@ def input_grad(
 
 def weight_grad(kernels: CudaBase, sources: Sequence[Array], gy: Array, window: Window) -> Array:
     """`Kernels.conv2d_weight_grad` of 16-bit maps: gw (K, C, R, S), float32, in (K, R, S, C) memory."""
-    xp, (n, k, p, q), taps = kernels.xp, gy.shape, window.taps
+    xp, (n, k, p, q), taps, share = kernels.xp, gy.shape, window.taps, weights_share(window)
     channels = [x.shape[1] for x in sources]
     total = sum(channels)
-    plans = [weight_plan(kernels, gy.shape, c, taps) for c in channels]
-    splits = max(plan.splits for plan in plans)
-    filters = plans[0].filters
-    parts = splits * (2 if filters == 64 else 1)
+    columns = [weight_columns(window, c) for c in channels]
+    plan = weight_plan(kernels, gy.shape, max(columns))
+    parts = plan.splits * (2 if plan.filters == 64 else 1)
     gw = xp.empty((k, *window.kernel, total), "float32")
     sums = gw.reshape(1, k, taps, total) if parts == 1 else xp.empty((parts, k, taps, total), "float32")
-    stages = 6 if filters == 64 else 5
-    box = (64, 8, 8)
-    for x, c, first in zip(sources, channels, (0, channels[0]), strict=False):
+    box_rows = 8 + 2 * window.dilation[0] if share else 8
+    for x, c, tiles_of_columns, first in zip(sources, channels, columns, (0, channels[0]), strict=False):
         maps = window.maps_by_tap(x, (p, q)) if window.touching else [x]
-        blocks = tiles(tiles(c, 64) * taps, 3) * tiles(k, filters) * splits
         kernels.launch(
-            "conv_hopper_weights.cu", "conv_hopper_weights", blocks, THREADS,
-            {"T": type_name(gy) or "", "FILTERS": str(filters)}, shared=_shared(stages, (filters // 64 + 3) * PIECE, 0),
-            gy=bytes(of_map(xp, gy, box, "gy")), x=_four([bytes(of_map(xp, each, box, "x")) for each in maps]),
+            "conv_hopper_weights.cu", "conv_hopper_weights", tiles_of_columns * tiles(k, plan.filters) * plan.splits,
+            THREADS, {"T": type_name(gy) or "", "FILTERS": str(plan.filters)}, shared=weights_shared(plan.filters),
+            gy=bytes(of_map(xp, gy, (64, 8, 8), "gy")),
+            x=_four([bytes(of_map(xp, each, (64, 8, box_rows), "x")) for each in maps]),
             out=Strided(sums[..., first : first + c]), n=n, p=p, q=q, k=k, c=c, r=window.kernel[0],
             s=window.kernel[1], origin_h=-window.padding[0], origin_w=-window.padding[1], step_h=window.dilation[0],
-            step_w=window.dilation[1], by_tap=int(window.touching), splits=splits,
+            step_w=window.dilation[1], share=int(share), by_tap=int(window.touching), splits=plan.splits,
             part_stride=k * taps * total, filter_stride=taps * total, tap_stride=total,
         )  # fmt: skip
     if parts > 1:
@@ -111,24 +118,26 @@ def _convolve(
 ) -> None:
     xp, tf32, chunk = kernels.xp, y.itemsize == 4, ROW // y.itemsize
     n, k, p, q = product.targets[0].shape
+    share = shared_taps(window)
     copies = window.taps if product.by_tap == 2 else 1
-    steps = sum(tiles(c, chunk) for c in product.channels) * window.taps // copies
-    plan = conv_plan(kernels, (n, p, q), k, steps, copies)
-    rows, stages = tile_rows(plan.filters), 6 if plan.filters == 128 else 4
+    boxes = sum(tiles(c, chunk) for c in product.channels) * (window.taps // share // copies)
+    plan = conv_plan(kernels, (n, p, q), k, boxes, share, copies)
+    tile = plan.tile
     parts = xp.empty((plan.splits, n * p * q, k), "float32") if plan.splits > 1 else None
     bias = None if bias is None else xp.ascontiguousarray(bias, "float32")
-    weight_box = (64, chunk) if product.turned else (chunk, plan.filters)
+    box = (chunk, 8, tile.rows + (share - 1) * abs(product.step[0]))
+    weight_box = (64, chunk) if product.turned else (chunk, tile.filters)
     kernels.launch(
         "conv_hopper.cu", "conv_hopper", plan.blocks, THREADS,
-        {"T": type_name(y) or "", "FILTERS": str(plan.filters), "TURNED": str(int(product.turned))},
-        shared=_shared(stages, rows * 8 * ROW + plan.filters * ROW, 4 * PIECE),
-        x=_four([bytes(of_map(xp, x, (chunk, 8, rows), "x", tf32)) for x in product.maps]),
+        {"T": type_name(y) or "", "FILTERS": str(tile.filters), "ROWS": str(tile.rows),
+         "TURNED": str(int(product.turned))}, shared=tile.shared,
+        x=_four([bytes(of_map(xp, x, box, "x", tf32)) for x in product.maps]),
         weight=bytes(of_weight(xp, product.weight, weight_box, "weight", tf32)),
         y=_four([bytes(of_map(xp, target, (chunk, 8, 8), "y")) for target in product.targets]),
         parts=parts, bias=None if parts is not None else bias, mask=None if parts is not None else mask,
         relu=int(relu), n=n, p=p, q=q, k=k, r=window.kernel[0], s=window.kernel[1], origin_h=product.origin[0],
         origin_w=product.origin[1], step_h=product.step[0], step_w=product.step[1], channels=product.channels[0],
-        more_channels=product.channels[1], by_tap=product.by_tap, splits=plan.splits,
+        more_channels=product.channels[1], share=share, by_tap=product.by_tap, splits=plan.splits,
     )  # fmt: skip
     if parts is not None:
         _finish(kernels, parts, y, n * p * q, k, bias, mask, relu)
@@ -172,8 +181,3 @@ def packed_weight(kernels: CudaBase, weight: Array, like: Array) -> Array:
 def _four(maps: Sequence[bytes]) -> bytes:
     """The struct TensorMaps: four maps, of which those not needed repeat the last."""
     return b"".join(maps) + maps[-1] * (4 - len(maps))
-
-
-def _shared(stages: int, stage: int, pieces: int) -> int:
-    """Bytes of shared memory: the ring, two barriers a stage, tiles on their way out, and room to align them in."""
-    return stages * (stage + 16) + pieces + 1024

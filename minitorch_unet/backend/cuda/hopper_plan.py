@@ -13,6 +13,9 @@ from ..reference import Array, Pair
 from .base import CudaBase, type_name
 
 ROW = 128  # bytes of a pixel's channels: what a step takes, and what a box of the copy engine brings
+PIECE = 64 * ROW  # bytes of 64 pixels of a step
+HALO = 2  # rows that a box of pixels may be taller than its tile
+ALIGNMENT = 1024 + 128  # bytes for mbarriers, and for aligning tiles
 LEAST_STEPS = 4  # that a block should have where a sum is split: fewer hardly fill its ring of stages
 MOST_PADDING = 4 / 3  # work including what only fills up tiles, to useful work, up to which this rung is worth while
 
@@ -49,12 +52,48 @@ class Window(NamedTuple):
         return [x[:, :, i : i + p * r : r, j : j + q * s : s] for i in range(r) for j in range(s)]
 
 
+class Tile(NamedTuple):
+    """A tile of conv_hopper.cu, and what its blocks have in shared memory; the names and numbers are that file's."""
+
+    filters: int
+    rows: int  # of 8 pixels each
+    boxes: int
+    stages: int
+    pieces: int
+    blocks: int  # that share a multiprocessor
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory of a block."""
+        return (
+            ALIGNMENT
+            + self.boxes * (self.rows + HALO) * 8 * ROW
+            + self.stages * self.filters * ROW
+            + self.pieces * 2 * PIECE
+        )
+
+    def number(self, pixels: tuple[int, int, int], outputs: int) -> int:
+        """Tiles of a map of N, P, Q and its outputs."""
+        n, p, q = pixels
+        return n * tiles(p, self.rows) * tiles(q, 8) * tiles(outputs, self.filters)
+
+
+NARROW, SMALL, LARGE = Tile(64, 32, 2, 3, 1, 2), Tile(128, 16, 4, 6, 2, 1), Tile(128, 32, 3, 5, 2, 1)
+
+
 class Plan(NamedTuple):
-    """How a pass is cut: filters of a tile, blocks that share the steps of one tile, blocks in all."""
+    """How a forward pass or input gradient is cut: its tile, blocks that share the sum of one, blocks in all."""
+
+    tile: Tile
+    splits: int
+    blocks: int
+
+
+class WeightPlan(NamedTuple):
+    """How a weight gradient is cut: filters of a tile, and shares of the pixels that blocks take."""
 
     filters: int
     splits: int
-    blocks: int
 
 
 # ------------------------------------------------------------------------------------------------ what can be done
@@ -130,35 +169,54 @@ def _fits(itemsize: int, depths: Sequence[int], outputs: int) -> bool:
 # ------------------------------------------------------------------------------------------------ how they are cut
 
 
-def conv_plan(kernels: CudaBase, pixels: tuple[int, int, int], outputs: int, steps: int, copies: int) -> Plan:
-    """Tiles as large as still fill the device; where even small ones do not, several blocks share a tile's steps.
+def conv_plan(
+    kernels: CudaBase, pixels: tuple[int, int, int], outputs: int, boxes: int, share: int, copies: int
+) -> Plan:
+    """Tiles as large as still fill the device; where even small ones do not, several blocks share a tile's sum.
 
-    pixels: N, P, Q; steps: of a tile's sum; copies: how often the pixels are made (once for every tap of a patch).
+    pixels: N, P, Q; boxes: of a tile's sum, with `share` steps each; copies: how often the pixels are made (once for
+    every tap of a patch).
     """
     device = kernels.multiprocessors
+    filled = SMALL.rows * tiles(pixels[1], SMALL.rows)
+    fits = (
+        LARGE.rows * tiles(pixels[1], LARGE.rows) <= 1.1 * filled and LARGE.number(pixels, outputs) * copies >= device
+    )
+    tile = NARROW if outputs <= NARROW.filters else LARGE if fits else SMALL
+    count, room = tile.number(pixels, outputs) * copies, device * tile.blocks
+    splits = max(1, min(room // count, boxes, boxes * share // LEAST_STEPS)) if copies == 1 else 1
+    return Plan(tile, splits, min(room, count * splits))
 
-    def count(filters: int) -> int:
-        n, p, q = pixels
-        return n * tiles(p, tile_rows(filters)) * tiles(q, 8) * tiles(outputs, filters) * copies
 
-    filters = 64 if outputs <= 64 else 256 if outputs % 256 == 0 and count(256) >= device else 128
-    splits = max(1, min(device // count(filters), steps // LEAST_STEPS)) if copies == 1 else 1
-    return Plan(filters, splits, min(device, count(filters) * splits))
+def shared_taps(window: Window) -> int:
+    """How many taps of conv_hopper.cu have one box of pixels: all of a column, where it is not taller than the halo."""
+    rows = window.kernel[0]
+    return rows if not window.touching and (rows - 1) * window.dilation[0] <= HALO else 1
 
 
-def weight_plan(kernels: CudaBase, shape: tuple[int, int, int, int], channels: int, taps: int) -> Plan:
-    """As many shares of the pixels of gy, of the given shape, as fill the device."""
+def weight_plan(kernels: CudaBase, shape: tuple[int, int, int, int], columns: int) -> WeightPlan:
+    """As many shares of the pixels of gy, of the given shape, as fill the device with so many tiles of columns."""
     n, k, p, q = shape
     filters = 64 if k <= 64 else 128
-    count = tiles(tiles(channels, 64) * taps, 3) * tiles(k, filters)
+    count = columns * tiles(k, filters)
     steps = n * tiles(p, 8) * tiles(q, 8)
-    splits = max(1, min(kernels.multiprocessors // count, steps // LEAST_STEPS))
-    return Plan(filters, splits, count * splits)
+    return WeightPlan(filters, max(1, min(kernels.multiprocessors // count, steps // LEAST_STEPS)))
 
 
-def tile_rows(filters: int) -> int:
-    """Rows of pixels of a tile: narrow tiles are twice as high."""
-    return 32 if filters == 64 else 16
+def weights_share(window: Window) -> bool:
+    """Whether conv_hopper_weights.cu takes the three taps of a column from one box of pixels."""
+    return window.kernel[0] == 3 and not window.touching and window.dilation[0] <= 8
+
+
+def weight_columns(window: Window, channels: int) -> int:
+    """Tiles of columns (tap, channel) of conv_hopper_weights.cu."""
+    blocks = tiles(channels, 64)
+    return window.kernel[1] * blocks if weights_share(window) else tiles(window.taps * blocks, 3)
+
+
+def weights_shared(filters: int) -> int:
+    """Bytes of shared memory of a block of conv_hopper_weights.cu."""
+    return ALIGNMENT + (6 if filters == 64 else 5) * (filters // 64 + 3) * PIECE
 
 
 def tiles(count: int, size: int) -> int:
