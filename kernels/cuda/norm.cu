@@ -101,8 +101,8 @@ DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const float* 
 //@ budget: registers 56, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) scale_shift(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, long long y_image, long long y_row, int y_pixel,
-    const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns,
-    int channels, int wide) {
+    const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels,
+    int columns, int channels, int wide) {
   Strides x_map{x_image, x_row, x_pixel}, y_map{y_image, y_row, y_pixel};
   if (wide)
     scaled<WIDE>(x, x_map, y, y_map, centre, scale, shift, relu, lane_bits, pixels_per_block, pixels, columns, channels);

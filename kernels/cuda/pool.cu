@@ -2,8 +2,8 @@
 //
 // Symbols: H W input rows columns, P Q output rows columns, R S window rows columns. Maps lie channels-last (streaming.cuh);
 // y, the winners and gx are dense. A winner is the number of a window's tap in row-major order: the first of equal values,
-// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V values
-// filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
+// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V
+// values filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
 //@ variants: T=float; T=half; T=bf16
 #include "streaming.cuh"
 
