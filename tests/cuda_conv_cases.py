@@ -17,7 +17,7 @@ FEW = 0.1  # of the draws: a convolution takes long in the simulator
 
 
 def small(rng: Random) -> Geometry:
-    """A convolution of the kind that the CPU's kernels are tested with, on fewer pixels; of one group, as kernels need."""
+    """A convolution as the CPU's kernels are tested with, on fewer pixels; of one group, which kernels need."""
     while True:
         g = geometry(rng)
         if g.size[0] * g.size[1] <= 120 and g.groups == 1:

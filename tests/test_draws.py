@@ -8,7 +8,7 @@ from on_device import Tensor, host
 
 from minitorch_unet import functional as F
 from minitorch_unet import manual_seed
-from minitorch_unet.backend import Draws, take
+from minitorch_unet.backend import Draws, Kernels, reference, take
 from minitorch_unet.functional.norm import default_generator
 
 MASK = 2**64 - 1
@@ -65,6 +65,17 @@ def test_taking_begins_behind_what_was_drawn() -> None:
     assert draws.counter == (1, 0, 0, 0)
     assert not set(draws.uniform(8).tolist()) & set(np.random.Generator(np.random.Philox(3)).random(8).tolist())
     assert take(generator, 1).counter == (2, 0, 0, 0)
+
+
+def test_a_stream_can_be_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = Draws((1, 2), (MASK, MASK, 5, 6))
+    whole = draws.uniform(100)
+    for blocks in (0, 1, 3, 7):
+        assert draws.skip(blocks).uniform(20).tolist() == whole[8 * blocks : 8 * blocks + 20].tolist()
+    x = np.ones((2, 3, 5, 7), np.float32)
+    right = Kernels(np).dropout(x, 0.5, draws)
+    monkeypatch.setattr(reference, "PIECE_NUMBERS", 16)
+    assert np.array_equal(Kernels(np).dropout(x, 0.5, draws), right)
 
 
 def test_blocks_are_counted_beyond_one_word() -> None:
