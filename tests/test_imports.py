@@ -44,6 +44,8 @@ RANKS = {
     "scoring": 8,
     "score_choice": 9,
     "evaluate": 9,
+    "runs": 8,
+    "steps": 9,
     "train": 10,
     "demo": 11,
     "cli_options": 11,
