@@ -66,7 +66,7 @@ template <int V> DEVICE void halved(const T* x, Strides map, T* y, unsigned char
 }
 
 // Windows of 2x2 that touch, all inside x: the U-Net's.
-//@ budget: registers 40, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, unsigned char* winners, int p, int q, int channels,
     int wide) {
@@ -95,7 +95,7 @@ template <int V> DEVICE void halved_back(const T* gy, Strides map, const unsigne
 }
 
 // The gradient of `halve`, all of whose input is covered by windows.
-//@ budget: registers 48, shared 0
+//@ budget: registers 48, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve_backward(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const unsigned char* winners, T* gx, int p, int q,
     int channels, int wide) {

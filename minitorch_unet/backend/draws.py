@@ -40,7 +40,7 @@ class Draws(NamedTuple):
         return sum(word << 64 * i for i, word in enumerate(self.counter))
 
 
-def take(generator: np.random.Generator, count: int) -> Draws:
+def take_draws(generator: np.random.Generator, count: int) -> Draws:
     """Take `count` numbers off a generator: the stream that holds them. The generator goes on behind them.
 
     A generator over Philox lends its own key and counter, and is moved on by whole blocks. Of any other two words are
