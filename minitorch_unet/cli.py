@@ -103,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
     _path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
     train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
+    train.add_argument("--graph", action="store_true", help="on a GPU: replay steps as one CUDA graph")
     _machine_options(train)
     settings = train.add_argument_group("settings", "Kept in the checkpoint; names in a TOML file have _ for -.")
     for field in dataclasses.fields(TrainConfig):

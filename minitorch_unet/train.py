@@ -46,8 +46,9 @@ def train(
 ) -> Run:  # fmt: skip
     """Train until the last epoch, early stop or a signal; `folder` gets last and best checkpoint and log.jsonl.
 
-    `report` sees every event that is logged. With `graph` (on a GPU) steps are replayed as one CUDA graph. Raises Interrupted after SIGINT or SIGTERM (a second SIGINT stops at
-    once), NonFiniteError naming the operation where the loss first became NaN or infinite.
+    `report` sees every event that is logged. With `graph` (on a GPU) steps are replayed as one CUDA graph. Raises
+    Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once), NonFiniteError naming the operation where the
+    loss first became NaN or infinite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, network, began = run.config, run.network, time.monotonic()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,16 @@ def test_a_build_is_found_again_until_something_changes(tmp_path, cache) -> None
     assert value(tmp_path, defines=("VALUE=3",)) == 3 and value(tmp_path, defines=("VALUE=4",)) == 4
     assert len(list(cache.glob("*.so"))) == 4
     assert not [p for p in cache.iterdir() if p.is_dir()]  # no scratch is left
+
+
+def test_builds_that_were_not_used_for_a_month_are_deleted(tmp_path, cache) -> None:
+    (tmp_path / "half.h").write_text("#define VALUE 1\n")
+    old, used = cache / "0-fast.so", cache / "1-check.o"
+    for path, days in ((old, 31), (used, 29)):
+        path.touch()
+        os.utime(path, (0, time.time() - days * 86400))
+    assert value(tmp_path) == 1
+    assert not old.exists() and used.exists()
 
 
 def test_processes_that_build_the_same_at_once(tmp_path, cache) -> None:

@@ -98,7 +98,7 @@ DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const float* 
   }
 }
 
-//@ budget: registers 64, shared 0
+//@ budget: registers 56, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) scale_shift(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, long long y_image, long long y_row, int y_pixel,
     const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns,
@@ -148,7 +148,7 @@ DEVICE void gradient_sums(const T* gy, Strides gy_map, const T* y, Strides y_map
 }
 
 // Sums of g and of g (x - mean) over this block's pixels, to parts[piece][0 or 1][c].
-//@ budget: registers 72, shared 8192
+//@ budget: registers 64, shared 8192
 extern "C" __global__ void __launch_bounds__(THREADS) batch_norm_sums(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const T* y, long long y_image, long long y_row,
     int y_pixel, const T* x, long long x_image, long long x_row, int x_pixel, const double* mean, double* parts, int lane_bits,

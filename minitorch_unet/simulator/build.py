@@ -6,6 +6,7 @@ keywords are replaced, a table of the kernels is appended, and the whole is comp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -14,12 +15,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..kernels import source_folder
 
+UNUSED_SECONDS = 30 * 86400
 STRING = "kernel.cu"  # what a source is called that comes as a string
 MODES = ("fast", "check", "count")
 _PLAIN = ("-O2", "-march=native", "-g1", "-gdwarf-4")
@@ -88,7 +91,11 @@ def build(source: Source, mode: str, defines: Sequence[str] = ()) -> Path:
     described = [_compiler()[1], flags, KERNEL_FLAGS[mode], defines, source.name, [str(f) for f in source.folders]]
     texts = [*_texts(source.text, source.folders), *_runtime_texts()]
     library = cache_folder() / f"{_digest(json.dumps(described), *texts)}-{mode}.so"
-    if not library.exists():
+    if library.exists():
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            os.utime(library)
+    else:
+        _forget_unused(library.parent)
         with tempfile.TemporaryDirectory(dir=_made(library.parent), prefix="building-") as scratch:
             objects = [_compile(source, mode, defines, flags, Path(scratch)), _runtime(flags, mode)]
             _put(library, ["-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl"], Path(scratch))
@@ -108,11 +115,11 @@ def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[
     wrapped = "\n".join(['#include "cusim.h"', *macros, f'#line 1 "{source.name}"', source.text, ""])
     first, second, output = scratch / "kernel.cpp", scratch / "kernel.ii", scratch / "kernel.o"
     first.write_text(wrapped, encoding="utf-8")
-    folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
-    text = _run([*flags, *folders, "-E", str(first)])
-    second.write_text(as_cpp(text), encoding="utf-8")
     # In the debug information names without a folder get the working folder's: that one, of which nothing is left then.
     names = f"-fdebug-prefix-map={scratch}=."
+    folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
+    text = _run([*flags, *folders, names, "-E", str(first)], scratch)
+    second.write_text(as_cpp(text), encoding="utf-8")
     _run([*flags, *KERNEL_FLAGS[mode], names, "-fpreprocessed", "-c", str(second), "-o", str(output)], scratch)
     return output
 
@@ -171,7 +178,7 @@ def _runtime(flags: Sequence[str], mode: str) -> Path:
             objects = []
             for path in sorted(_runtime_folder().glob("*.cpp")):
                 objects.append(str(Path(scratch) / f"{path.stem}.o"))
-                _run([*flags, f"-I{_runtime_folder()}", "-c", str(path), "-o", objects[-1]])
+                _run([*flags, "-g0", f"-I{_runtime_folder()}", "-c", str(path), "-o", objects[-1]])
             _put(made, ["-r", "-nostdlib", *objects], Path(scratch))
     return made
 
@@ -198,6 +205,14 @@ def _texts(text: str, folders: tuple[Path, ...]) -> Iterator[str]:
             if path and path not in seen:
                 seen.add(path)
                 queue.append(path.read_text(encoding="utf-8"))
+
+
+def _forget_unused(folder: Path) -> None:
+    """Delete what was not used for a month."""
+    for path in folder.glob("*.*o"):
+        with contextlib.suppress(OSError):  # another process may be at it too
+            if time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                path.unlink()
 
 
 def _made(folder: Path) -> Path:

@@ -26,6 +26,7 @@ def run_script(script: Path, arguments: Sequence[str], mode: str = "fast", seed:
     file, or no compiler.
     """
     from . import standin
+    from .cuda_api import CompileException
 
     if not script.is_file():
         raise ValueError(f"there is no file {script}")
@@ -43,7 +44,7 @@ def run_script(script: Path, arguments: Sequence[str], mode: str = "fast", seed:
         return 1
     except CompilerMissing as error:
         raise ValueError(str(error)) from None
-    except CompileError as error:
+    except (CompileError, CompileException) as error:
         _say(str(error))
         return 1
     except Exception as error:
