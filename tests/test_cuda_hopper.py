@@ -17,12 +17,12 @@ import pytest
 from minitorch_unet import simulator
 from minitorch_unet.backend import simulator_unavailable_reason
 from minitorch_unet.backend.cuda import hopper
-from minitorch_unet.backend.cuda.hopper_plan import LARGE, NARROW, SMALL, Plan, Tile, WeightPlan, Window, tiles
+from minitorch_unet.backend.cuda.conv_shapes import Window
+from minitorch_unet.backend.cuda.hopper_plan import LARGE, NARROW, SMALL, Plan, Tile, WeightPlan, by_taps, tiles
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.devices import library
 from minitorch_unet.backend.precision import named_dtype, set_float32_matmul_precision
 from minitorch_unet.backend.reference import Kernels
-from minitorch_unet.simulator import raw
 
 pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(simulator_unavailable_reason() is not None, reason=str(simulator_unavailable_reason()))
@@ -131,28 +131,21 @@ def check(name: str, found: Any, expected: np.ndarray, magnitude: np.ndarray, un
 
 
 @pytest.fixture(params=MODES, ids=[mode for mode, _ in MODES])
-def seeds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The seeds of a mode's draws; while one is in use, the simulator's threads run in an order of its own."""
+def seeds(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The seeds of a mode's draws; for every other one the simulator's threads run in an order of its own."""
     mode, count = request.param
     if DEVICE != "simulate" and mode != "fast":
         pytest.skip("there are no modes on a GPU")
-    build, seed = raw._module, 0
-
-    def seeded(*arguments: Any) -> Any:
-        module = build(*arguments)
-        module.seed = seed
-        return module
 
     def each() -> Iterator[int]:
-        nonlocal seed
         for number in range(count):
-            seed = number // 2 if number % 2 else 0
+            simulator.set_seed(number if number % 2 else 0)
             yield number
 
-    monkeypatch.setattr(raw, "_module", seeded)
     simulator.set_mode(mode)
     yield each()
     simulator.set_mode(None)
+    simulator.set_seed(None)
 
 
 @pytest.mark.parametrize(("name", "tile"), [("bfloat16", SMALL), ("float16", LARGE), ("float32", NARROW)])
@@ -164,7 +157,7 @@ def test_forward(
         monkeypatch.setattr(hopper, "conv_plan", draws.conv_plan(tile))
         window = draws.window()
         size, _ = draws.sizes(window)
-        n, two = draws.int(1, 2), not window.touching and draws.chance(0.4)
+        n, two = draws.int(1, 2), not by_taps(window) and draws.chance(0.4)
         sources = [draws.map((n, draws.channels(80 * 2 // draws.dtype.itemsize), *size)) for _ in range(1 + two)]
         k, c = draws.channels(136), sum(x.shape[1] for x in sources)
         weight = draws.weight(k, c, window.kernel)
@@ -212,7 +205,7 @@ def test_weight_grad(
         monkeypatch.setattr(hopper, "weight_plan", draws.weight_plan(filters))
         window = draws.window()
         size, out_size = draws.sizes(window)
-        n, k, two = draws.int(1, 3), draws.channels(136), not window.touching and draws.chance(0.4)
+        n, k, two = draws.int(1, 3), draws.channels(136), not by_taps(window) and draws.chance(0.4)
         sources = [draws.map((n, draws.channels(80), *size)) for _ in range(1 + two)]
         gy = draws.map((n, k, *out_size))
         gw = hopper.weight_grad(kernels, sources, gy, window)
@@ -222,3 +215,42 @@ def test_weight_grad(
         check(name, gw, REFERENCE.conv2d_weight_grad(x, g, *rest), magnitude, UNIT["float32"])
         assert gw.dtype == np.float32
         assert gw.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "channels", "expected"),
+    [
+        ("auto", "float16", 64, ["conv_hopper", "conv_hopper", "conv_hopper_weights"]),
+        ("hopper", "float32", 64, ["conv_hopper", "conv_hopper", "conv_mma_weight_grad"]),
+        ("hopper", "float16", 24, ["conv_mma_forward", "conv_mma_input_grad", "conv_mma_weight_grad"]),
+        ("mma", "float16", 64, ["conv_mma_forward", "conv_mma_input_grad", "conv_mma_weight_grad"]),
+    ],
+)
+def test_the_ladder_ends_here_where_it_can(
+    kernels: CudaKernels, algorithm: str, name: str, channels: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the routines of the backend, which all devices have."""
+    monkeypatch.setattr(kernels, "algorithm", algorithm)
+    launched: list[str] = []
+    launch = kernels.launch
+
+    def noted(file: str, kernel: str, *arguments: Any, **named: Any) -> None:
+        launched.append(kernel)
+        launch(file, kernel, *arguments, **named)
+
+    monkeypatch.setattr(kernels, "launch", noted)
+    draws, rest = Draws(kernels, name, 5), ((1, 1), (0, 0), (1, 1), 1)
+    x, gy, weight = draws.map((1, channels, 9, 9)), draws.map((1, 64, 7, 7)), draws.weight(64, channels, (3, 3))
+    x_, gy_, weight_ = host(x), host(gy), host(weight)
+    found = (
+        kernels.conv2d(x, weight, None, *rest, True),
+        kernels.conv2d_input_grad(gy, weight, (9, 9), *rest, None, x),
+        kernels.conv2d_weight_grad(x, gy, (3, 3), *rest),
+    )
+    y = REFERENCE.conv2d(x_, weight_, None, *rest, True)
+    check(name, found[0], y, REFERENCE.conv2d(abs(x_), abs(weight_), None, *rest), UNIT[name])
+    grad = REFERENCE.conv2d_input_grad(gy_, weight_, (9, 9), *rest, None, x_)
+    check(name, found[1], grad, REFERENCE.conv2d_input_grad(abs(gy_), abs(weight_), (9, 9), *rest), UNIT[name])
+    grad = REFERENCE.conv2d_weight_grad(x_, gy_, (3, 3), *rest)
+    check(name, found[2], grad, REFERENCE.conv2d_weight_grad(abs(x_), abs(gy_), (3, 3), *rest), UNIT["float32"])
+    assert [kernel for kernel in launched if kernel.startswith(("conv_hopper", "conv_mma"))] == expected

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from minitorch_unet.backend.cuda import hopper_plan, tensor_map
-from minitorch_unet.backend.cuda.hopper_plan import Window, can_forward, can_input_grad, can_weight_grad
+from minitorch_unet.backend.cuda.conv_shapes import Window
+from minitorch_unet.backend.cuda.hopper_plan import can_forward, can_input_grad, can_weight_grad
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.cuda.sources import source
 from minitorch_unet.backend.cuda.tensor_map import Axis, TensorMap, of_map, of_weight

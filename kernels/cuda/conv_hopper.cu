@@ -61,8 +61,10 @@ static constexpr int BARRIER_BYTES = 256, ALIGNMENT = 1024 + 128;  // what both 
 static_assert(2 * (BOXES + STAGES) * sizeof(Barrier) <= BARRIER_BYTES, "more barriers than there is room for");
 static constexpr int SHARED = ALIGNMENT + BOXES * BOX_BYTES + STAGES * FILTER_BYTES + 2 * PIECES * PIECE_BYTES;
 static_assert(BLOCKS * (SHARED + 1024) <= 233472, "more shared memory than a multiprocessor has");
-static constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = BLOCKS == 2 ? 104 : 232;
-static_assert(BLOCKS * (128 * PRODUCER_REGISTERS + 256 * CONSUMER_REGISTERS) <= 65536, "more registers than a multiprocessor has");
+// A block has what its threads begin with; from that the consumers get what the producer gives up, or wait for ever.
+static constexpr int REGISTERS = BLOCKS == 2 ? 80 : 168, PRODUCER_REGISTERS = BLOCKS == 2 ? 32 : 40;
+static constexpr int CONSUMER_REGISTERS = BLOCKS == 2 ? 104 : 232;
+static_assert(128 * PRODUCER_REGISTERS + 256 * CONSUMER_REGISTERS <= 384 * REGISTERS, "more registers than the block has");
 
 // The sizes that all threads need; made from the kernel's arguments.
 struct Shape {

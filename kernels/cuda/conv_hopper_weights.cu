@@ -35,7 +35,8 @@ static constexpr int STAGES = FILTERS == 64 ? 6 : 5;
 static constexpr int BARRIER_BYTES = 256, ALIGNMENT = 1024 + 128;  // what both take at most: DYN_SMEM is aligned to 128
 static constexpr int SHARED = ALIGNMENT + STAGES * STAGE_BYTES;
 static_assert(SHARED <= 232448, "more shared memory than a block can have");
-static constexpr int PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;
+static constexpr int REGISTERS = 168, PRODUCER_REGISTERS = 40, CONSUMER_REGISTERS = 232;  // see conv_hopper.cu
+static_assert(128 * PRODUCER_REGISTERS + 256 * CONSUMER_REGISTERS <= 384 * REGISTERS, "more registers than the block has");
 
 //@ budget: registers 168, shared 0, needs HGMMA UTMALDG SYNCS
 extern "C" __global__ void __launch_bounds__(384, 1)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..reference import Array, Pair
-from .base import CudaBase, type_name
-from .conv_shapes import Convolution
+from .base import type_name
+from .conv_launch import ConvLauncher
+from .conv_shapes import Convolution, Window
 from .hopper_plan import (
     ROW,
-    Window,
+    by_taps,
     conv_plan,
     shared_taps,
     tiles,
@@ -31,24 +32,29 @@ THREADS = 384
 
 
 def forward(
-    kernels: CudaBase, sources: Sequence[Array], weight: Array, bias: Array | None, window: Window, relu: bool = False
+    kernels: ConvLauncher,
+    sources: Sequence[Array],
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    relu: bool = False,
 ) -> Array:
     """`Kernels.conv2d` for one or two sources: y (N, K, P, Q) of the maps' type."""
     x = sources[0]
-    size = window.output_size(x)
+    size = window.output_size(x.shape[2:])
     y = kernels.empty_channels_last((x.shape[0], weight.shape[0], *size), x.dtype)
     product = Product(
-        maps=window.maps_by_tap(x, size) if window.touching else sources,
+        maps=maps_by_tap(window, x, size) if by_taps(window) else sources,
         channels=(x.shape[1], sum(more.shape[1] for more in sources[1:])),
         weight=packed_weight(kernels, weight, x), turned=False, targets=[y],
-        origin=(-window.padding[0], -window.padding[1]), step=window.dilation, by_tap=1 if window.touching else 0,
+        origin=(-window.padding[0], -window.padding[1]), step=window.dilation, by_tap=1 if by_taps(window) else 0,
     )  # fmt: skip
     _convolve(kernels, product, window, y, bias, None, relu)
     return y
 
 
 def input_grad(
-    kernels: CudaBase, gy: Array, weight: Array, input_size: Pair, window: Window, bias: Array | None = None,
+    kernels: ConvLauncher, gy: Array, weight: Array, input_size: Pair, window: Window, bias: Array | None = None,
     mask: Array | None = None,
 ) -> Array:  # fmt: skip
     """`Kernels.conv2d_input_grad`: gx (N, C, H, W) of gy's type.
@@ -62,14 +68,14 @@ def input_grad(
     product = Product(
         maps=[gy], channels=(gy.shape[1], 0),
         weight=packed_weight(kernels, weight if turned else weight.transpose(1, 0, 2, 3), gy), turned=turned,
-        targets=window.maps_by_tap(gx, (gy.shape[2], gy.shape[3])) if window.touching else [gx],
-        origin=window.padding, step=(-window.dilation[0], -window.dilation[1]), by_tap=2 if window.touching else 0,
+        targets=maps_by_tap(window, gx, (gy.shape[2], gy.shape[3])) if by_taps(window) else [gx],
+        origin=window.padding, step=(-window.dilation[0], -window.dilation[1]), by_tap=2 if by_taps(window) else 0,
     )  # fmt: skip
     _convolve(kernels, product, window, gx, bias, None if mask is None else kernels.channels_last(mask), False)
     return gx
 
 
-def weight_grad(kernels: CudaBase, sources: Sequence[Array], gy: Array, window: Window) -> Array:
+def weight_grad(kernels: ConvLauncher, sources: Sequence[Array], gy: Array, window: Window) -> Array:
     """`Kernels.conv2d_weight_grad` of 16-bit maps: gw (K, C, R, S), float32, in (K, R, S, C) memory."""
     xp, (n, k, p, q), taps, share = kernels.xp, gy.shape, window.taps, weights_share(window)
     channels = [x.shape[1] for x in sources]
@@ -81,7 +87,7 @@ def weight_grad(kernels: CudaBase, sources: Sequence[Array], gy: Array, window: 
     sums = gw.reshape(1, k, taps, total) if parts == 1 else xp.empty((parts, k, taps, total), "float32")
     box_rows = 8 + 2 * window.dilation[0] if share else 8
     for x, c, tiles_of_columns, first in zip(sources, channels, columns, (0, channels[0]), strict=False):
-        maps = window.maps_by_tap(x, (p, q)) if window.touching else [x]
+        maps = maps_by_tap(window, x, (p, q)) if by_taps(window) else [x]
         kernels.launch(
             "conv_hopper_weights.cu", "conv_hopper_weights", tiles_of_columns * tiles(k, plan.filters) * plan.splits,
             THREADS, {"T": type_name(gy) or "", "FILTERS": str(plan.filters)}, shared=weights_shared(plan.filters),
@@ -89,11 +95,12 @@ def weight_grad(kernels: CudaBase, sources: Sequence[Array], gy: Array, window: 
             x=_four([bytes(of_map(xp, each, (64, 8, box_rows), "x")) for each in maps]),
             out=Strided(sums[..., first : first + c]), n=n, p=p, q=q, k=k, c=c, r=window.kernel[0],
             s=window.kernel[1], origin_h=-window.padding[0], origin_w=-window.padding[1], step_h=window.dilation[0],
-            step_w=window.dilation[1], share=int(share), by_tap=int(window.touching), splits=plan.splits,
+            step_w=window.dilation[1], share=int(share), by_tap=int(by_taps(window)), splits=plan.splits,
             part_stride=k * taps * total, filter_stride=taps * total, tap_stride=total,
         )  # fmt: skip
     if parts > 1:
-        _finish(kernels, sums, gw, k, taps * total, None, None, False)
+        conv = Convolution(rows=k, columns=taps * total, patch_r=1, patch_s=1)
+        kernels.add_up_parts(conv, sums, gw, {"bias": None, "mask": None})
     return gw.transpose(0, 3, 1, 2)
 
 
@@ -114,7 +121,13 @@ class Product(NamedTuple):
 
 
 def _convolve(
-    kernels: CudaBase, product: Product, window: Window, y: Array, bias: Array | None, mask: Array | None, relu: bool
+    kernels: ConvLauncher,
+    product: Product,
+    window: Window,
+    y: Array,
+    bias: Array | None,
+    mask: Array | None,
+    relu: bool,
 ) -> None:
     xp, tf32, chunk = kernels.xp, y.itemsize == 4, ROW // y.itemsize
     n, k, p, q = product.targets[0].shape
@@ -140,42 +153,24 @@ def _convolve(
         more_channels=product.channels[1], share=share, by_tap=product.by_tap, splits=plan.splits,
     )  # fmt: skip
     if parts is not None:
-        _finish(kernels, parts, y, n * p * q, k, bias, mask, relu)
+        conv = Convolution(rows=n * p * q, columns=k, patch_r=1, patch_s=1, relu=int(relu))
+        kernels.add_up_parts(conv, parts, y, {"bias": bias, "mask": mask})
 
 
-def _finish(
-    kernels: CudaBase, parts: Array, y: Array, rows: int, columns: int, bias: Array | None, mask: Array | None,
-    relu: bool,
-) -> None:  # fmt: skip
-    """y = epilogue(sum of the parts), each (rows, columns)."""
-    conv = Convolution(rows=rows, columns=columns, patch_r=1, patch_s=1, q=1, relu=int(relu))
-    kernels.launch(
-        "conv_finish.cu", "conv_finish", tiles(rows * columns, 4 * 256), 256, {"T": type_name(y) or ""},
-        parts=parts, splits=parts.shape[0], bias=bias, mask=mask, y=y, conv=bytes(conv),
-    )  # fmt: skip
-
-
-def packed_weight(kernels: CudaBase, weight: Array, like: Array) -> Array:
+def packed_weight(kernels: ConvLauncher, weight: Array, like: Array) -> Array:
     """weight (K, C, R, S) as an array of the maps' type in (K, R, S, C) memory; itself, view or not, where it is so."""
-    k, c, r, s = weight.shape
-    filter_, channel, row, tap = weight.strides
-    size = weight.itemsize
+    (_, c, r, s), (filter_, channel, row, tap) = weight.shape, weight.strides
     lies_right = (
-        weight.dtype == like.dtype and weight.data.ptr % 16 == 0 and (channel == size or c == 1)
+        weight.dtype == like.dtype and weight.data.ptr % 16 == 0 and (channel == weight.itemsize or c == 1)
         and filter_ % 16 == row % 16 == tap % 16 == 0 and min(filter_, row, tap) > 0 and (row == s * tap or 1 in (r, s))
     )  # fmt: skip
-    if lies_right:
-        return weight
-    packed = kernels.xp.empty((k, r, s, c), like.dtype)
-    if weight.dtype != "float32":
-        packed[...] = weight.transpose(0, 2, 3, 1)
-        return packed.transpose(0, 3, 1, 2)
-    kernels.launch(
-        "conv_finish.cu", "conv_pack_weight", tiles(weight.size, 256), 256, {"T": type_name(like) or ""},
-        weight=Strided(weight), stride_k=filter_ // size, stride_c=channel // size, stride_r=row // size,
-        stride_s=tap // size, k=k, c=c, r=r, s=s, packed=packed,
-    )  # fmt: skip
-    return packed.transpose(0, 3, 1, 2)
+    return weight if lies_right else kernels.packed_weight(weight, type_name(like) or "").transpose(0, 3, 1, 2)
+
+
+def maps_by_tap(window: Window, x: Array, size: Pair) -> list[Array]:
+    """For windows that touch: of x, the pixels under each tap of the first (P, Q) windows."""
+    (r, s), (p, q) = window.kernel, size
+    return [x[:, :, i : i + p * r : r, j : j + q * s : s] for i in range(r) for j in range(s)]
 
 
 def _four(maps: Sequence[bytes]) -> bytes:

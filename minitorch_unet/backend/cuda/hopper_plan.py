@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..reference import Array, Pair
 from .base import CudaBase, type_name
+from .conv_shapes import Window
 
 ROW = 128  # bytes of a pixel's channels: what a step takes, and what a box of the copy engine brings
 PIECE = 64 * ROW  # bytes of 64 pixels of a step
@@ -18,38 +19,6 @@ HALO = 2  # rows that a box of pixels may be taller than its tile
 ALIGNMENT = 1024 + 128  # bytes for mbarriers, and for aligning tiles
 LEAST_STEPS = 4  # that a block should have where a sum is split: fewer hardly fill its ring of stages
 MOST_PADDING = 4 / 3  # work including what only fills up tiles, to useful work, up to which this rung is worth while
-
-
-class Window(NamedTuple):
-    """Which input pixels an output pixel reads."""
-
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-
-    @property
-    def taps(self) -> int:
-        """R S."""
-        return self.kernel[0] * self.kernel[1]
-
-    @property
-    def touching(self) -> bool:
-        """Whether neighbouring windows touch without overlap; then each tap is a map of its own (stride 1 is not)."""
-        return self.stride != (1, 1) and self.stride == self.kernel and self.padding == (0, 0)
-
-    def output_size(self, x: Array) -> Pair:
-        """P, Q."""
-        p, q = (
-            (x.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
-            for i in (0, 1)
-        )
-        return p, q
-
-    def maps_by_tap(self, x: Array, size: Pair) -> list[Array]:
-        """For touching windows: of x, the pixels under each tap of the first (P, Q) windows."""
-        (r, s), (p, q) = self.kernel, size
-        return [x[:, :, i : i + p * r : r, j : j + q * s : s] for i in range(r) for j in range(s)]
 
 
 class Tile(NamedTuple):
@@ -99,13 +68,18 @@ class WeightPlan(NamedTuple):
 # ------------------------------------------------------------------------------------------------ what can be done
 
 
+def by_taps(window: Window) -> bool:
+    """Whether windows touch without overlap; then each tap is given a map of its own."""
+    return window.touching and window.taps > 1
+
+
 def can_forward(kernels: CudaBase, sources: Sequence[Array], weight: Array, window: Window, groups: int = 1) -> bool:
     """Whether `forward` serves these arguments, and without much waste."""
     channels = [x.shape[1] for x in sources]
     return (
         _served(kernels, sources, window, groups)
-        and len(sources) <= (1 if window.touching else 2)
-        and min(window.output_size(sources[0])) > 0
+        and len(sources) <= (1 if by_taps(window) else 2)
+        and min(window.output_size(sources[0].shape[2:])) > 0
         and _fits(sources[0].itemsize, channels, weight.shape[0])
     )
 
@@ -117,7 +91,7 @@ def can_input_grad(
     touched = tuple(gy.shape[2 + i] * window.stride[i] for i in (0, 1))
     return (
         _served(kernels, [gy], window, groups)
-        and (not window.touching or input_size == touched)
+        and (not by_taps(window) or tuple(input_size) == touched)
         and _fits(gy.itemsize, [weight.shape[0]], weight.shape[1])
     )
 
@@ -127,7 +101,7 @@ def can_weight_grad(kernels: CudaBase, sources: Sequence[Array], gy: Array, wind
     return (
         _served(kernels, [*sources, gy], window, groups)
         and gy.itemsize == 2
-        and len(sources) <= (1 if window.touching else 2)
+        and len(sources) <= (1 if by_taps(window) else 2)
         and all(_fits(2, [x.shape[1]], gy.shape[1]) for x in sources)
     )
 
@@ -140,7 +114,7 @@ def _served(kernels: CudaBase, maps: Sequence[Array], window: Window, groups: in
         and name is not None
         and (name != "float" or kernels.tf32_allowed)
         and groups == 1
-        and (window.stride == (1, 1) or (window.touching and window.taps <= 4))
+        and (window.stride == (1, 1) or (by_taps(window) and window.taps <= 4))
         and min(window.padding) >= 0
         and all(map(_in_boxes, maps))
     )
@@ -191,7 +165,7 @@ def conv_plan(
 def shared_taps(window: Window) -> int:
     """How many taps of conv_hopper.cu have one box of pixels: all of a column, where it is not taller than the halo."""
     rows = window.kernel[0]
-    return rows if not window.touching and (rows - 1) * window.dilation[0] <= HALO else 1
+    return rows if not by_taps(window) and (rows - 1) * window.dilation[0] <= HALO else 1
 
 
 def weight_plan(kernels: CudaBase, shape: tuple[int, int, int, int], columns: int) -> WeightPlan:
@@ -205,7 +179,7 @@ def weight_plan(kernels: CudaBase, shape: tuple[int, int, int, int], columns: in
 
 def weights_share(window: Window) -> bool:
     """Whether conv_hopper_weights.cu takes the three taps of a column from one box of pixels."""
-    return window.kernel[0] == 3 and not window.touching and window.dilation[0] <= 8
+    return window.kernel[0] == 3 and not by_taps(window) and window.dilation[0] <= 8
 
 
 def weight_columns(window: Window, channels: int) -> int:
