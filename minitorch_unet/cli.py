@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "threads", None):
             set_num_threads(options.threads)
-        if getattr(options, "device", None):
+        if getattr(options, "device", None) and options.command != "plan":  # which only reckons
             options.device = check_device(options.device)
             use_device(options.device)
         return options.run(options)
@@ -103,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
     _path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
     train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
+    train.add_argument("--graph", action="store_true", help="on a GPU: replay steps as one CUDA graph")
     _machine_options(train)
     settings = train.add_argument_group("settings", "Kept in the checkpoint; names in a TOML file have _ for -.")
     for field in dataclasses.fields(TrainConfig):
@@ -160,6 +161,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="sgd: with momentum (default: sgd)")
     plan.add_argument("--budget", default="4GiB", metavar="X", help="say the largest size that fits (default: 4GiB)")
     plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    plan.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="whose memory; for cuda no GPU is needed (default: cpu)",
+    )  # fmt: skip
     _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
 
     compile_ = command("compile", run_compile, "compile CUDA kernels without a GPU and show what each became")
@@ -179,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
     )
     simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
-    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; behind -- where they begin with -")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; after -- if they begin with -")
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
@@ -282,7 +287,7 @@ def run_train(options: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
-            train(run, dataset, validation, options.output, progress.report, options.max_hours)
+            train(run, dataset, validation, options.output, progress.report, options.max_hours, options.graph)
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
@@ -387,6 +392,8 @@ def run_plan(options: argparse.Namespace) -> int:
         "base": options.base, "batch": options.batch, "depth": options.depth, "recompute": options.recompute,
         "optimizer": options.optimizer, "in_channels": options.channels, "num_classes": options.classes,
     }  # fmt: skip
+    if options.device == "cuda":
+        return _plan_for_gpu(options, budget, how)
     found = plan(options.size, **how)
     print(format_plan(found))
     largest = largest_size(budget, lambda size: plan(size, **how).total, options.depth)
@@ -415,6 +422,18 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def _plan_for_gpu(options: argparse.Namespace, budget: int, how: dict[str, Any]) -> int:
+    from .planner import largest_size
+    from .planner_gpu import format_gpu_plan, plan_gpu
+
+    if options.picture:
+        raise ValueError("plan: --picture shows the memory of the processor; it needs --device cpu")
+    print(format_gpu_plan(plan_gpu(options.size, **how)))
+    largest = largest_size(budget, lambda size: plan_gpu(size, **how).total, options.depth)
+    print(f"{'largest size for a step within ' + options.budget:50}{largest or 'none':>9}")
+    return 0
 
 
 def run_simulate(options: argparse.Namespace) -> int:

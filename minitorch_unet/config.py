@@ -30,6 +30,11 @@ class TrainConfig:
     norm: str = setting("none", "normalisation after each convolution", ("none", "batch", "group", "instance"))
     dropout: float = setting(0.0, "dropout probability at the end of the contracting path", least=0)
 
+    precision: str = setting(
+        "float32", "arithmetic of the convolutions: float32, or on a GPU quicker with shorter factors",
+        ("float32", "tf32", "bfloat16", "float16"),
+    )  # fmt: skip
+
     epochs: int = setting(20, "passes over the training pixels", least=1)
     tile: int = setting(0, "size of the predicted square of a training tile, made legal; 0: up to 388", least=0)
     batch: int = setting(1, "tiles a step; the paper takes 1 large tile", least=1)

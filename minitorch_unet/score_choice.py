@@ -22,7 +22,7 @@ def choose_families(
 ) -> tuple[list[Family], list[str]]:
     """The families that `names` asks for and a line about each: "auto", "overlap" (none), or names with commas.
 
-    "auto" looks at the labels. Instance ids: instances. CHASE_DB1, or a field of view that is given: vessels. Two
+    "auto" looks at the labels. Instance ids: instances. A field of view, from the data or given: vessels. Two
     classes of which the larger one lies in many pieces, none of them the larger part of it: membranes between cells.
     All else: surface. `objects` are the options of `label_objects`. Raises ValueError for an unknown name and where
     a family does not fit the data.
@@ -48,8 +48,8 @@ def choose_families(
         source = "the ids of the labels" if known else "the 4-connected pieces of the labels' classes above 0"
         lines.append(f"instances: predicted objects against {source}")
     if "vessels" in asked:
-        families.append(VesselFamily(field_of_view, _is_chase(dataset)))
-        where = field_of_view or ("found in each image" if _is_chase(dataset) else "the whole image")
+        families.append(VesselFamily(field_of_view))
+        where = field_of_view or ("that of the data" if _has_field_of_view(dataset) else "the whole image")
         lines.append(f"vessels: class 1; field of view: {where}")
     if "surface" in asked:
         families.append(SurfaceFamily())
@@ -57,15 +57,15 @@ def choose_families(
     return families, lines
 
 
-def _is_chase(dataset: Dataset) -> bool:
-    return dataset.source.endswith("(chase)")
+def _has_field_of_view(dataset: Dataset) -> bool:
+    return bool(dataset.entries) and dataset.entries[0].valid is not None
 
 
-def _fitting(dataset: Dataset, has_field_of_view: bool) -> str:
+def _fitting(dataset: Dataset, field_of_view_given: bool) -> str:
     """The name of the family that fits the data best."""
     if dataset.rule.kind == "instances":
         return "instances"
-    if dataset.classes == 2 and (has_field_of_view or _is_chase(dataset)):
+    if dataset.classes == 2 and (field_of_view_given or _has_field_of_view(dataset)):
         return "vessels"
     return "membranes" if dataset.classes == 2 and _in_pieces(dataset) else "surface"
 

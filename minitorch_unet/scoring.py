@@ -32,8 +32,6 @@ from .metrics import (
 from .metrics.objects import IOU_THRESHOLDS
 from .metrics.surface import average_distance, percentile_distance
 
-_DARK = 0.1  # of a normalised image: what is darker in every channel is outside a camera's round field of view
-
 
 class Family(Protocol):
     """What `evaluate` needs of a family of scores."""
@@ -137,14 +135,14 @@ class InstanceFamily:
 class VesselFamily:
     """Areas under curves, and counts at 0.5, of class 1 inside the field of view, all images together.
 
-    `folder` holds a mask for each image (NAME, NAME_mask or NAME_fov; brighter than half of its maximum is inside);
-    without it, `find` says to take `field_of_view` of each image.
+    Outside is what the labels ignore, and, with `folder`, what the image's mask there (NAME, NAME_mask or NAME_fov) has
+    no brighter than half of its maximum.
     """
 
     name = "vessels"
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, find: bool = False) -> None:
-        self.folder, self.find = folder, find
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self.folder = folder
         self.probabilities: list[np.ndarray] = []
         self.truths: list[np.ndarray] = []
 
@@ -153,8 +151,6 @@ class VesselFamily:
         inside = sample.label != IGNORE
         if self.folder is not None:
             inside = inside & read_mask(self.folder, sample.name, inside.shape)
-        elif self.find:
-            inside = inside & field_of_view(sample.image)
         self.probabilities.append(np.clip(probability[1][inside], 0, 1))
         self.truths.append(sample.label[inside] == 1)
 
@@ -222,20 +218,6 @@ class SurfaceFamily:
             f"{_number(row['hausdorff_95'], 2)} ({row['images']} images, {row['unmatched']} of them without a partner)"
             for k, row in enumerate(self.result()["classes"], start=1)
         ]
-
-
-def field_of_view(image: np.ndarray) -> np.ndarray:
-    """The camera's field of view (H, W) bool in a normalised image (C, H, W) with dark surroundings.
-
-    The largest 4-connected region that is bright in some channel, its holes filled.
-    """
-    from scipy import ndimage
-
-    regions, count = ndimage.label(image.max(axis=0) > _DARK)
-    if count == 0:
-        return np.ones(image.shape[1:], bool)
-    largest = np.bincount(regions.ravel())[1:].argmax() + 1
-    return ndimage.binary_fill_holes(regions == largest)
 
 
 def read_mask(folder: str | os.PathLike[str], name: str, shape: Sequence[int]) -> np.ndarray:

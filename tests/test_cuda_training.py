@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minitorch_unet import Tensor, UNet, autocast, optim, set_float32_matmul_precision
+from minitorch_unet import NonFiniteError, Tensor, UNet, autocast, optim, set_float32_matmul_precision
 from minitorch_unet import functional as F
 from minitorch_unet.backend import kernels_for, simulator_unavailable_reason, to_device
 from minitorch_unet.backend.cuda import CudaKernels
+from minitorch_unet.config import TrainConfig
 from minitorch_unet.graphs import GraphedStep
+from minitorch_unet.runs import Run
+from minitorch_unet.steps import graphed_step, train_step
 
 DEVICE = os.environ.get("MINITORCH_UNET_TEST_DEVICE", "simulate")
 pytestmark = pytest.mark.skipif(
@@ -224,6 +227,56 @@ def test_launches_of_a_step_are_counted() -> None:
         == convolutions + DEPTH  # fmt: skip
     assert raw["sgd"] == 1
     assert sum(raw.values()) < 12 * convolutions
+
+
+# ------------------------------------------------------------------------------------------------ runs of training
+
+
+def run_of(device: str, **settings: Any) -> Run:
+    config = TrainConfig(base=BASE, depth=DEPTH, lr=0.02, momentum=0.9, **settings)
+    F.manual_seed(config.seed)
+    network = UNet(**config.network(1, 2))
+    network.to(device)
+    optimizer = optim.SGD(network.parameters(), config.lr, momentum=config.momentum)
+    return Run(config, network, optimizer, None, {})
+
+
+def losses_of(run: Run, steps: int = 6, graph: bool = False) -> list[float]:
+    recorded = graphed_step(run) if graph else None
+    found = []
+    for i in range(steps):
+        found.append(train_step(run, *batch(i), 0.02, recorded))
+        run.step += 1
+    return found
+
+
+@pytest.mark.parametrize(("settings", "bound"), [
+    ({}, 1e-4), ({"dropout": 0.3}, 1e-4), ({"clip": 0.5}, 1e-4), ({"precision": "tf32"}, 4e-3),
+    ({"precision": "bfloat16"}, 5e-2), ({"precision": "float16"}, 6e-3), ({"precision": "float16", "clip": 0.5}, 6e-3),
+])  # fmt: skip
+def test_a_runs_steps_are_those_of_the_cpu(settings: dict[str, Any], bound: float) -> None:
+    expected = losses_of(run_of("cpu", **settings | {"precision": "float32"}))
+    np.testing.assert_allclose(losses_of(run_of(DEVICE, **settings)), expected, rtol=bound, atol=bound / 10)
+
+
+@pytest.mark.parametrize("settings", [{"dropout": 0.3}, {"precision": "float16"}])
+def test_a_runs_steps_recorded(settings: dict[str, Any]) -> None:
+    plain, recorded = run_of(DEVICE, **settings), run_of(DEVICE, **settings)
+    assert losses_of(recorded, graph=True) == losses_of(plain)
+    if plain.scaler is not None and recorded.scaler is not None:
+        assert recorded.scaler.state_dict() == plain.scaler.state_dict()
+
+
+def test_a_recorded_run_refuses_what_needs_the_host() -> None:
+    with pytest.raises(ValueError, match="cannot clip"):
+        graphed_step(run_of(DEVICE, clip=1.0))
+
+
+def test_a_loss_that_is_not_finite_is_explained() -> None:
+    run = run_of(DEVICE)
+    images, labels, weights = batch(0)
+    with pytest.raises(NonFiniteError, match="the loss is nan at step 0"):
+        train_step(run, np.full_like(images, np.nan), labels, weights, 0.02)
 
 
 # ---------------------------------------------------------------------------------------------------------- graphs

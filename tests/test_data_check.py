@@ -6,6 +6,7 @@ import pytest
 from minitorch_unet.data import SyntheticCells, check_dataset, open_dataset, write_image
 from minitorch_unet.data.check import examine_all, warn_of_duplicates
 from minitorch_unet.data.suspicion import look_alike, thumbnail
+from minitorch_unet.errors import DataError
 
 
 def picture(seed, shape=(48, 50)):
@@ -52,6 +53,25 @@ def test_almost_empty_and_almost_full_labels(tmp_path):
     text = "\n".join(lines)
     assert f"almost empty label: {tmp_path}/image/4.png (2 foreground pixels of 2400)" in text
     assert f"almost full label: {tmp_path}/image/5.png (1 background pixels of 2400)" in text
+
+
+def test_255_as_a_class_beside_others(tmp_path):
+    label = np.where(blob(0.5) > 0, 255, 0).astype(np.uint8)
+    label[30:35] = 1
+    label[40:43] = 2
+    data = make(tmp_path, [picture(0), picture(1)], [label] * 2)
+    assert any("50 % of all pixels are ignored; if 255 is a class" in line for line in warnings_of(data))
+    assert not warnings_of(data, foreground=255)
+
+
+def test_masks_resized_with_interpolation_are_no_objects(tmp_path):
+    smooth = blob(0.5).astype(np.uint8)
+    smooth[24] = np.arange(50) * 5
+    data = make(tmp_path, [picture(0)], [smooth])
+    with pytest.raises(DataError, match=r"most of them 255 where not 0: masks that were resized .* labels='binary'"):
+        open_dataset(data)
+    assert (open_dataset(data, labels="binary")[0].label == (smooth > 0)).all()
+    assert open_dataset(data, labels="instances")[0].instances.max() == 255
 
 
 def test_labels_that_are_ignored_altogether(tmp_path):

@@ -1,4 +1,4 @@
-"""Families of scores over data sets, how they are chosen, fields of view; masks that predict writes."""
+"""Families of scores over data sets, how they are chosen, fields of view."""
 
 import json
 import math
@@ -7,21 +7,19 @@ import numpy as np
 import pytest
 from small_runs import one_thread
 
-from minitorch_unet import UNet, evaluate, predict
-from minitorch_unet.data import Dataset, Sample, SyntheticCells, open_dataset, read_image, write_image
+from minitorch_unet import UNet, evaluate
+from minitorch_unet.data import Dataset, Sample, SyntheticCells, open_dataset, write_image
 from minitorch_unet.data.labels import LabelRule
 from minitorch_unet.data.layouts import Entry
 from minitorch_unet.errors import DataError
 from minitorch_unet.evaluate import evaluate as run_evaluate
-from minitorch_unet.metrics import MembraneScores, seg
-from minitorch_unet.predict import mask_names, predict_files
+from minitorch_unet.metrics import MembraneScores
 from minitorch_unet.score_choice import choose_families
 from minitorch_unet.scoring import (
     InstanceFamily,
     MembraneFamily,
     SurfaceFamily,
     VesselFamily,
-    field_of_view,
     read_mask,
 )
 
@@ -31,12 +29,12 @@ CELLS = np.ones((5, 7), bool)
 CELLS[2], CELLS[:, 3] = False, False
 
 
-def dataset(labels, rule: LabelRule | None = None, source: str = "hand-made") -> Dataset:
+def dataset(labels, rule: LabelRule | None = None, valid=None) -> Dataset:
     entries = [
-        Entry(f"n{i}", f"{i}", f"{i}", lambda a=a: np.zeros(a.shape, np.uint8), lambda a=a: a)
+        Entry(f"n{i}", f"{i}", f"{i}", lambda a=a: np.zeros(a.shape, np.uint8), lambda a=a: a, valid=valid)
         for i, a in enumerate(labels)
     ]
-    return Dataset(entries, rule or LabelRule("binary", 1, 2, (0, 1)), 1, source)
+    return Dataset(entries, rule or LabelRule("binary", 1, 2, (0, 1)), 1, "hand-made")
 
 
 def sample(label: np.ndarray, instances: np.ndarray | None = None) -> Sample:
@@ -64,7 +62,7 @@ def test_auto_looks_at_the_labels() -> None:
     assert chosen("auto", dataset([organ])) == ["surface"]
     assert chosen("auto", dataset([CELLS.astype(np.uint8)], LabelRule("indices", None, 3))) == ["surface"]
     assert chosen("auto", SyntheticCells(1, 64)) == ["instances"]
-    assert chosen("auto", dataset([organ], source="x (chase)")) == ["vessels"]
+    assert chosen("auto", dataset([organ], valid=lambda: np.ones((8, 8), bool))) == ["vessels"]
     assert chosen("auto", dataset([organ]), field_of_view="masks") == ["vessels"]
 
 
@@ -85,8 +83,8 @@ def test_what_is_taken_for_granted_is_said() -> None:
         "vessels: class 1; field of view: the whole image",
     ]
     assert "against the ids of the labels" in choose_families("auto", SyntheticCells(1, 64))[1][0]
-    chase = dataset([CELLS.astype(np.uint8)], source="x (chase)")
-    assert choose_families("vessels", chase)[1] == ["vessels: class 1; field of view: found in each image"]
+    seen = dataset([CELLS.astype(np.uint8)], valid=lambda: np.ones(CELLS.shape, bool))
+    assert choose_families("vessels", seen)[1] == ["vessels: class 1; field of view: that of the data"]
 
 
 @pytest.mark.parametrize("names", ["", "membrane", "auto,dice"])
@@ -251,29 +249,6 @@ def test_evaluate_shows_each_image_to_each_family(monkeypatch) -> None:
 # ---------------------------------------------------------------------------------------------------- fields of view
 
 
-def test_the_field_of_view_is_the_bright_disc() -> None:
-    rows, columns = np.mgrid[:60, :80]
-    disc = np.hypot(rows - 30, columns - 40) < 25
-    image = np.zeros((3, 60, 80), np.float32)
-    image[0] = 0.6 * disc
-    image[0][25:30, 40:45] = 0.05  # a dark spot inside
-    image[1, 2, 2] = 0.9  # a bright one outside
-    assert (field_of_view(image) == disc).all()
-    assert field_of_view(np.zeros((1, 3, 3))).all()
-
-
-def test_real_fields_of_view_are_discs(shared_data) -> None:
-    """Two thirds of the picture, as round as a circle of the same width, and nearly all vessels inside."""
-    data = open_dataset(shared_data / "chase_db1").subset([0, 5])
-    for found in data:
-        inside = field_of_view(found.image)
-        columns = np.flatnonzero(inside.any(axis=0))
-        radius = (columns[-1] - columns[0] + 1) / 2
-        assert inside.sum() == pytest.approx(np.pi * radius**2, rel=0.01)
-        assert 0.66 < inside.mean() < 0.72
-        assert inside[found.label == 1].mean() > 0.99
-
-
 def test_masks_that_are_missing_double_or_of_another_size(tmp_path) -> None:
     with pytest.raises(DataError, match="no such folder of fields of view"):
         read_mask(tmp_path / "none", "a", (2, 2))
@@ -286,49 +261,3 @@ def test_masks_that_are_missing_double_or_of_another_size(tmp_path) -> None:
     write_image(tmp_path / "a.png", np.full((2, 3), 255, np.uint8))
     with pytest.raises(DataError, match="holds 2 files"):
         read_mask(tmp_path, "a", (2, 3))
-
-
-# ---------------------------------------------------------------------------------------------------- masks
-
-
-def images(folder, *names: str):
-    folder.mkdir()
-    for name in names:
-        write_image(folder / name, np.zeros((20, 30), np.uint8))
-    return [folder / name for name in names]
-
-
-def test_masks_of_the_cell_tracking_challenge(tmp_path, monkeypatch) -> None:
-    paths = images(tmp_path / "01", "t005.tif", "t012.tif")
-    objects = np.zeros((20, 30))
-    objects[2:6, 2:6] = objects[10:14, 10:20] = 0.9
-    monkeypatch.setattr(predict, "predict_probabilities", lambda *a: two(objects))
-    network = UNet(base=1, depth=1)
-    masks = tmp_path / "01_RES"
-    written = list(predict_files(network, paths, tmp_path / "out", masks=masks, objects={"min_area": 20}))
-    assert [p.name for p in written if p.parent == masks] == ["mask005.tif", "mask012.tif"]
-    mask = read_image(masks / "mask005.tif")
-    assert mask.dtype == np.uint16 and mask.shape == (20, 30)
-    assert (mask == (objects > 0) * (np.arange(20)[:, None] > 7)).all()  # 16 pixels are too few, the other is 1
-    assert seg([(mask.astype(int), (np.arange(20)[:, None] > 7) * (objects > 0))]) == 1
-    assert not (tmp_path / "more").exists()
-    list(predict_files(network, paths, tmp_path / "out"))  # without masks none are written
-    assert sorted(p.name for p in masks.iterdir()) == ["mask005.tif", "mask012.tif"]
-
-
-def test_other_names_are_counted(tmp_path, monkeypatch) -> None:
-    paths = images(tmp_path / "in", "b.png", "t001.tif")
-    assert list(mask_names(paths[1:])) == ["mask001.tif"]
-    names = mask_names(paths)
-    assert [next(names) for _ in range(3)] == ["mask000.tif", "mask001.tif", "mask002.tif"]
-    assert list(mask_names([paths[0].with_name("t0123.tif")])) == ["mask0123.tif"]
-
-
-def test_too_many_objects_are_refused_and_named(tmp_path, monkeypatch) -> None:
-    paths = images(tmp_path / "in", "many.png")
-    dots = np.zeros((520, 520))
-    dots[::2, ::2] = 0.9  # 67,600
-    monkeypatch.setattr(predict, "predict_probabilities", lambda *a: two(dots))
-    with pytest.raises(ValueError, match=r"many\.png: 67,600 objects: a mask of 16 bits holds at most 65,535"):
-        list(predict_files(UNet(base=1, depth=1), paths, tmp_path / "out", masks=tmp_path / "masks"))
-    assert not list((tmp_path / "masks").iterdir())

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_views_are_known_by_the_memory_they_span() -> None:
     view = whole[1:5, 2:5]
     kernel("double_view")(1, 32, (view, I(4), I(3), np.int64(8)))
     assert (view == 2).all() and whole.sum() == 48 + 12
-    with pytest.raises(KernelError, match=r"element 32 of x \(27 elements\)"):
+    with pytest.raises(KernelError, match="element 32 of x, which has 27"):
         kernel("double_view")(1, 32, (view, I(5), I(3), np.int64(8)))
     backwards = np.ones(8, F)[::-1]  # points to its last element
     with pytest.raises(KernelError, match="out of bounds"):
@@ -300,6 +301,16 @@ def test_a_build_is_found_again_until_something_changes(tmp_path, cache) -> None
     assert value(tmp_path, defines=("VALUE=3",)) == 3 and value(tmp_path, defines=("VALUE=4",)) == 4
     assert len(list(cache.glob("*.so"))) == 4
     assert not [p for p in cache.iterdir() if p.is_dir()]  # no scratch is left
+
+
+def test_builds_that_were_not_used_for_a_month_are_deleted(tmp_path, cache) -> None:
+    (tmp_path / "half.h").write_text("#define VALUE 1\n")
+    old, used = cache / "0-fast.so", cache / "1-check.o"
+    for path, days in ((old, 31), (used, 29)):
+        path.touch()
+        os.utime(path, (0, time.time() - days * 86400))
+    assert value(tmp_path) == 1
+    assert not old.exists() and used.exists()
 
 
 def test_processes_that_build_the_same_at_once(tmp_path, cache) -> None:

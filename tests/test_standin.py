@@ -26,7 +26,8 @@ NO_GPU = cuda_unavailable_reason()
 needs_compiler = pytest.mark.skipif(
     simulator_unavailable_reason() is not None, reason=str(simulator_unavailable_reason())
 )
-OWN_NAMES = {"stats", "counting", "install", "uninstall", "installed", "cupyx"}  # what the stand-in adds
+# What the stand-in adds.
+OWN_NAMES = {"stats", "counting", "dry", "dry_running", "install", "uninstall", "installed", "cupyx"}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -691,6 +692,25 @@ def test_results_in_a_capture_hold_nothing_yet() -> None:
     assert np.isnan(b.get()).all()
     graph.launch()
     assert (a.tolist(), b.tolist(), c.tolist(), index.tolist()) == ([2] * 3, [2] * 3, [2] * 3, [0, 1, 2])
+
+
+def test_a_dry_run_touches_no_memory() -> None:
+    a = standin.ones((2, 3))
+    kernel = standin.RawKernel('extern "C" __global__ void wrong(float* p) { this is no C++ }', "wrong")
+    with standin.counting() as seen, standin.dry():
+        assert standin.dry_running()
+        a += 1
+        a[0] = 7
+        standin.copyto(a, 9)
+        kernel((1,), (1,), (a,))
+        b = a.T * 2
+        assert (b.shape, b.dtype, b.flags.c_contiguous) == ((3, 2), np.float64, True)
+        standin.asarray(np.ones(1000))
+        assert seen.allocated_bytes == 48 + 8000
+    assert not standin.dry_running()
+    assert not seen.launches
+    assert not seen.raw_launches
+    assert a.tolist() == [[1.0] * 3] * 2
 
 
 def test_work_on_another_stream_while_capturing_is_refused() -> None:

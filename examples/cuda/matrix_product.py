@@ -1,8 +1,8 @@
 """C = A B by tiles in shared memory: every element is read from global memory once for each tile, not for each product.
 
-A block computes 16 x 16 elements of C. It goes along the rows of A and down the columns of B in steps of 16, and its 256
-threads load one element of each tile. Both barriers are needed: the first, because a thread multiplies what others have
-loaded; the second, because the next tile must not overwrite what others still multiply.
+A block computes 16 x 16 elements of C. It goes along the rows of A and down the columns of B in steps of 16; each of
+its 256 threads loads one element of both tiles. Both barriers are needed: the first, because a thread multiplies what
+others have loaded; the second, because the next tile must not overwrite what others still multiply.
 
     minitorch-unet simulate examples/cuda/matrix_product.py --check
     minitorch-unet simulate examples/cuda/matrix_product.py --check -- --define NO_SECOND_BARRIER

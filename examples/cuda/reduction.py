@@ -1,4 +1,4 @@
-"""The sum of a vector in two launches: lanes of a warp add by shuffles, warps through shared memory, blocks by a second launch.
+"""The sum of a vector: lanes of a warp add by shuffles, warps through shared memory, blocks by a second launch.
 
 No atomic operation on floats: the order of the additions, and so every bit of the result, is the same in every run.
 

@@ -8,6 +8,7 @@ from .devices import (
     cuda_unavailable_reason,
     describe_device,
     device_of,
+    dry_gpu,
     is_array,
     is_device,
     kernels_for,
@@ -19,7 +20,7 @@ from .devices import (
     to_numpy,
     use_device,
 )
-from .draws import NUMBERS_PER_BLOCK, Draws, take
+from .draws import NUMBERS_PER_BLOCK, Draws, take_draws
 from .dry import dry_run, dry_running
 from .precision import (
     autocast,
@@ -51,6 +52,7 @@ __all__ = [
     "cuda_unavailable_reason",
     "describe_device",
     "device_of",
+    "dry_gpu",
     "dry_run",
     "dry_running",
     "get_float32_matmul_precision",
@@ -69,7 +71,7 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "simulator_unavailable_reason",
-    "take",
+    "take_draws",
     "to_device",
     "to_numpy",
     "unscaled",

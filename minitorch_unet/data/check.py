@@ -68,7 +68,13 @@ def describe(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
     if objects:
         lines.append(f"objects: {sum(objects)}, from {min(objects)} to {max(objects)} in an image")
     lines += _resemblance(findings)
-    return lines + [f"warning: {text}" for text in _warnings(pixels, findings)]
+    found = _warnings(pixels, findings)
+    if dataset.rule.kind == "indices" and ignored > 0.2 * (total + ignored):
+        found.append(
+            f"{100 * ignored / (total + ignored):.0f} % of all pixels are ignored; if 255 is a class, choose it "
+            "(foreground=255) or name the classes by a table of colours"
+        )
+    return lines + [f"warning: {text}" for text in found]
 
 
 def _resemblance(findings: Sequence[Finding]) -> list[str]:

@@ -10,6 +10,7 @@ the whole field is two products of small matrices, (H, G + 2) (G + 2, G + 2) (G 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -23,8 +24,9 @@ _KEYS = -0.5  # the free parameter of cubic convolution; this value reproduces p
 _ROWS = 32  # rows sampled at a time: their temporaries then stay in the processor's cache
 
 
+@functools.lru_cache(maxsize=8)  # every tile of a run asks for the same
 def cubic_weights(n: int, nodes: int) -> np.ndarray:
-    """Weights (n, nodes) float64 of bicubic interpolation from `nodes` equidistant values to n positions.
+    """Weights (n, nodes) float64, read-only, of bicubic interpolation from `nodes` equidistant values to n positions.
 
     The first and the last node lie on the first and the last position; beyond them the outermost value is repeated.
     Keys' cubic convolution with parameter -1/2, what image programs call bicubic. Every row sums to 1.
@@ -40,6 +42,7 @@ def cubic_weights(n: int, nodes: int) -> np.ndarray:
         far = ((_KEYS * s - 5 * _KEYS) * s + 8 * _KEYS) * s - 4 * _KEYS
         value = np.where(s < 1, near, np.where(s < 2, far, 0.0))
         np.add.at(weights, (np.arange(n), np.clip(cell + offset, 0, nodes - 1)), value)
+    weights.flags.writeable = False
     return weights
 
 

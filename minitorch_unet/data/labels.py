@@ -1,5 +1,6 @@
 """What label values mean, decided once for a whole data set. Symbol key: H rows, W columns, K classes."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -120,19 +121,24 @@ def decide_rule(
         raise ValueError(f"open_dataset: ignore_border is {ignore_border}, it must not be negative")
     if kind == "instances":
         return LabelRule("instances", None, 2, ignore_border=ignore_border)
-    found: set[int] = set()
+    counts: Counter[int] = Counter()
     wide = False
     for raw in labels:
-        found.update(np.unique(raw).tolist())
+        counts.update(dict(zip(*(part.tolist() for part in np.unique(raw, return_counts=True)), strict=True)))
         wide |= raw.dtype.itemsize > 1
-    values = tuple(sorted(found))
-    if foreground is not None and foreground not in found:
+    values = tuple(sorted(counts))
+    if foreground is not None and foreground not in counts:
         listed = ", ".join(map(str, values[:10]))
         raise DataError(
             f"{source}: no label file holds the foreground value {foreground}; values found: {listed}"
         )
     if kind == "auto":
         kind = _guess(values, wide, foreground, source)
+        if kind == "instances" and not wide and 2 * counts[255] > counts.total() - counts[0]:
+            raise DataError(
+                f"{source}: label values {values[0]}..{values[-1]}, most of them 255 where not 0: masks that were "
+                "resized or compressed with loss? labels='binary' takes every value above 0, labels='instances' objects"
+            )
     if kind == "instances":
         return LabelRule("instances", None, 2, ignore_border=ignore_border)
     if kind == "indices":

@@ -26,6 +26,7 @@ def run_script(script: Path, arguments: Sequence[str], mode: str = "fast", seed:
     file, or no compiler.
     """
     from . import standin
+    from .cuda_api import CompileException
 
     if not script.is_file():
         raise ValueError(f"there is no file {script}")
@@ -43,7 +44,7 @@ def run_script(script: Path, arguments: Sequence[str], mode: str = "fast", seed:
         return 1
     except CompilerMissing as error:
         raise ValueError(str(error)) from None
-    except CompileError as error:
+    except (CompileError, CompileException) as error:
         _say(str(error))
         return 1
     except Exception as error:
@@ -77,15 +78,20 @@ def report(error: KernelError, script: Path) -> str:
 
 def in_script(place: Place, source: str, script: Path) -> Place:
     """The line of the script, for a line of a kernel whose source is a string that stands there."""
-    before, found, _ = script.read_text(encoding="utf-8").partition(source)
+    before, found, _ = script.read_text(encoding="utf-8").partition(source.strip("\n"))
     if not found or place.file != STRING:
         return place
-    return Place(str(script), before.count("\n") + place.line, place.code)
+    empty = len(source) - len(source.lstrip("\n"))
+    return Place(str(script), before.count("\n") - empty + place.line, place.code)
 
 
 def _mapped(text: str, source: str, script: Path) -> str:
     """A sentence with the lines of the script in the place of the kernel's."""
-    return re.sub(rf"\b{STRING}:(\d+)", lambda found: str(in_script(Place(STRING, int(found[1])), source, script)), text)
+
+    def mapped(found: re.Match[str]) -> str:
+        return str(in_script(Place(STRING, int(found[1])), source, script))
+
+    return re.sub(rf"\b{STRING}:(\d+)", mapped, text)
 
 
 def _within(error: BaseException, script: Path) -> TracebackType | None:

@@ -113,6 +113,11 @@ def using_allocator(allocator: Callable[[int], Any] | None = None) -> Iterator[N
         set_allocator(None if before is None else before.malloc)
 
 
+def shape_of(shape: Any) -> tuple[int, ...]:
+    """A shape as CuPy takes it: a number, or several."""
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
+
+
 def allocate(shape: tuple[int, ...], dtype: Any, order: str = "C") -> np.ndarray:
     """New memory from the current pool, not filled."""
     dtype = np.dtype(dtype)

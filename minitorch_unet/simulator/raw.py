@@ -36,11 +36,13 @@ class RawModule:
 
     def compile(self, log_stream: Any = None) -> None:
         """Build it now rather than at the first launch."""
-        _module(self.code, self.options, mode())
+        if not capture.state.dry:
+            _module(self.code, self.options, mode())
 
     def get_function(self, name: str) -> RawKernel:
         """The kernel called `name`."""
-        _function(self.code, self.options, name, mode())
+        if not capture.state.dry:
+            _function(self.code, self.options, name, mode())
         return RawKernel(self.code, name, self.options)
 
 
@@ -77,6 +79,8 @@ class RawKernel:
             raise TypeError("stand-in: launch on a stream by `with stream:`")
         self._check(grid, block, shared_mem)
         values = tuple(self._argument(i, value) for i, value in enumerate(args))
+        if capture.state.dry:
+            return
         function = _function(self.code, self.options, self.name, mode())
         recording = capture.capturing(self.name)
 
