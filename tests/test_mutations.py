@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from minitorch_unet import functional as F
-from minitorch_unet.tensor import walk
+from minitorch_unet import tensor
 from minitorch_unet.backend import Kernels
 from minitorch_unet.gradcheck_cases import Case
 from minitorch_unet.gradcheck_table import all_cases
 from minitorch_unet.ops import OPS, norm, reduce
+from minitorch_unet.tensor import walk
 from minitorch_unet.testing import gradcheck, gradgradcheck
 
 CASES = {case.name: case for case in all_cases()}
