@@ -73,4 +73,6 @@ def device_lost() -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    import gpu_child  # the stages raise the exceptions of the module of this name
+
+    gpu_child.main()

@@ -28,76 +28,93 @@ class Device:
                 xp.cuda.Device(int(self.name.partition(":")[2])).use()
         self.xp: Any = xp
         self.cache = int(xp.cuda.Device().attributes["L2CacheSize"])
-        self.runs = 3 if self.quick else 20
+        self.timed = not self.simulated and not settings.get("untimed")
+        self.values: Array | None = None
+        self.restart()
 
     def copies(self, nbytes: int) -> int:
         """How many sets of inputs of this size to take in turn: none is still in the cache when its turn comes."""
-        if self.simulated:
+        if not self.timed:
             return 1
         return max(2, min(64, -(-3 * self.cache // max(nbytes, 1))))
 
-    def seconds(self, calls: Sequence[Call], runs: int | None = None) -> dict[str, Any]:
+    def seconds(self, calls: Sequence[Call], budget: float = 0.3) -> dict[str, Any]:
         """Median time of one of the calls, which are made one after another, by events: {"seconds", "spread", "timed"}.
 
         The calls are captured in a graph, whose replays are timed: between them nothing waits for Python. Where they
         cannot be captured the calls themselves are timed ("timed": "calls"), and short ones look longer than they are.
-        Spread: difference of the quartiles. On the simulator the calls are made once, and no time is told.
+        Replays are made for `budget` seconds, at least two; spread: how far apart the quartiles are. Where nothing is
+        to be timed (simulator, sanitizer) each call is made once.
         """
-        if self.simulated:
-            calls[0]()
-            return {"timed": "not on the simulator"}
-        xp, cuda = self.xp, self.xp.cuda
-        for call in calls[:2]:  # compiles, and fills the memory pool
+        for call in calls[:2] if self.timed else calls[:1]:  # compiles, and fills the memory pool
             call()
+        if not self.timed:
+            return {"timed": "no"}
+        cuda = self.xp.cuda
         cuda.Device().synchronize()
         stream = cuda.Stream(non_blocking=True)
         how = "graph"
         with stream:
             try:
-                replay = self.captured(stream, calls)
+                work = captured(stream, calls)
             except Exception as error:
                 how = f"calls; not captured: {type(error).__name__}: {error}"[:200]
-                replay = lambda: [call() for call in calls]  # noqa: E731
-            times = []
-            for _ in range((runs or self.runs) + 2):
-                begin, end = cuda.Event(), cuda.Event()
-                begin.record(stream)
-                replay()
-                end.record(stream)
-                end.synchronize()
-                times.append(1e-3 * xp.cuda.get_elapsed_time(begin, end) / len(calls))
-        low, _, high = statistics.quantiles(times[2:], n=4)
-        return {"seconds": statistics.median(times[2:]), "spread": high - low, "timed": how}
+                work = lambda: [call() for call in calls]  # noqa: E731
+            first = self.elapsed(work, stream)  # of a graph, the first replay is the slowest
+            runs = max(2, min(3 if self.quick else 20, int(budget / first)))
+            times = [self.elapsed(work, stream) / len(calls) for _ in range(runs)]
+        low, _, high = statistics.quantiles(times, n=4)
+        return {"seconds": statistics.median(times), "spread": high - low, "timed": how, "runs": runs}
+
+    def elapsed(self, work: Call, stream: Any) -> float:
+        """Seconds on the device between before and after the work."""
+        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
+        begin.record(stream)
+        work()
+        end.record(stream)
+        end.synchronize()
+        return 1e-3 * float(self.xp.cuda.get_elapsed_time(begin, end))
 
     def called_seconds(self, work: Call, block: int) -> float | None:
         """Median seconds of one call, by events around `block` of them: the host may run ahead of the device."""
         work()
-        if self.simulated:
+        if not self.timed:
             return None
-        times = []
-        for _ in range(3 if self.quick else 12):
-            begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
-            begin.record()
-            for _ in range(block):
-                work()
-            end.record()
-            end.synchronize()
-            times.append(1e-3 * self.xp.cuda.get_elapsed_time(begin, end) / block)
-        return statistics.median(times)
+        stream = self.xp.cuda.get_current_stream()
+        blocks = [self.elapsed(lambda: [work() for _ in range(block)], stream) for _ in range(3 if self.quick else 12)]
+        return statistics.median(blocks) / block
 
-    def captured(self, stream: Any, calls: Sequence[Call]) -> Call:
-        """A function that starts the calls as one graph."""
-        stream.begin_capture()
-        try:
-            kept = [call() for call in calls]  # results must live until the end, or their memory serves several calls
-        finally:
-            graph = stream.end_capture()
-        del kept
-        return lambda: graph.launch(stream)
+    def restart(self) -> None:
+        """Begin again with the random values."""
+        self.random_calls = self.offset = 0
 
-    def random(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
-        """Standard normal values on the device."""
-        return self.xp.asarray(rng.standard_normal(shape, dtype=np.float32)).astype(dtype)
+    def random(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+        """Standard normal values on the device: a few million, which large arrays repeat. Others at each call."""
+        count = int(np.prod(shape))
+        if self.simulated:
+            self.random_calls += 1
+            values = np.random.default_rng(self.random_calls).standard_normal(shape, dtype=np.float32)
+            return self.xp.asarray(values).astype(dtype)
+        if self.values is None:
+            self.values = self.xp.asarray(np.random.default_rng(0).standard_normal(4_000_037, dtype=np.float32))
+        out, values = self.xp.empty(count, dtype), self.values
+        done = 0
+        while done < count:
+            part = values[self.offset : self.offset + count - done]
+            out[done : done + part.size] = part
+            done, self.offset = done + part.size, (self.offset + part.size) % values.size
+        return out.reshape(shape)
+
+
+def captured(stream: Any, calls: Sequence[Call]) -> Call:
+    """A function that starts the calls as one graph, on the stream, which must be current."""
+    stream.begin_capture()
+    try:
+        kept = [call() for call in calls]  # results must live until the end, or their memory serves several calls
+    finally:
+        graph = stream.end_capture()
+    del kept
+    return lambda: graph.launch(stream)
 
 
 def network_of(settings: dict[str, Any]) -> tuple[int, int, int]:
@@ -113,9 +130,16 @@ def relative_error(found: Array, exact: Array) -> float:
     return float(np.sqrt(np.mean((found - exact) ** 2)) / max(np.sqrt(np.mean(exact**2)), 1e-300))
 
 
-def on_host(array: Array) -> np.ndarray:
+def device_error(xp: Any, found: Array, exact: Array) -> float:
+    """rms of the difference / rms of `exact` (float64, of the library `xp`), computed there."""
+    difference = found.astype(np.float64) - exact
+    ratio = xp.sqrt((difference * difference).mean() / (exact * exact).mean())
+    return float(on_host(ratio))
+
+
+def on_host(array: Array) -> Any:
     """The array in host memory."""
-    return array if isinstance(array, np.ndarray) else array.get()
+    return array if isinstance(array, np.ndarray | np.generic) else array.get()
 
 
 def earlier(settings: dict[str, Any], stage: str) -> dict[str, Any]:

@@ -9,7 +9,17 @@ from .backend import (
     set_num_threads,
 )
 from .functional import manual_seed
-from .tensor import NonFiniteError, Tensor, detect_anomaly, enable_grad, grad, is_grad_enabled, no_grad, remade
+from .tensor import (
+    NonFiniteError,
+    Tensor,
+    detect_anomaly,
+    enable_grad,
+    from_dlpack,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    remade,
+)
 from .unet import UNet, UNetSizes
 
 __version__ = "0.1.0"
@@ -23,6 +33,7 @@ __all__ = [
     "autocast",
     "detect_anomaly",
     "enable_grad",
+    "from_dlpack",
     "functional",
     "get_float32_matmul_precision",
     "get_num_threads",

@@ -19,13 +19,18 @@ from typing import Any
 
 from minitorch_unet import __version__
 
-from .backend import check_device, set_num_threads
+from .backend import check_device, describe_device, set_num_threads, use_device
+from .cli_data import add_data_commands
+from .cli_options import SOURCE, opening, source_of, splitting
+from .cli_options import HelpFormatter as _Help
+from .cli_options import data_options as _data_options
+from .cli_options import path_option as _path_option
+from .cli_options import setting_option as _setting_option
+from .cli_options import split_options as _split_options
+from .cli_options import whole as _whole
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
-
-# The options that say how --data is to be read, with their defaults; a checkpoint keeps them.
-SOURCE = {"layout": "auto", "labels": "auto", "foreground": None, "channels": None, "validation": "20%"}
 
 EPILOG = """\
 examples:
@@ -33,7 +38,8 @@ examples:
   minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
   minitorch-unet train --resume --output runs/mine
   minitorch-unet predict runs/mine new_images/ --output segmented/
-  minitorch-unet evaluate runs/mine --data held_out/
+  minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
+  minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
 """
 
 
@@ -44,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "threads", None):
             set_num_threads(options.threads)
-        if getattr(options, "device", None):
+        if getattr(options, "device", None) and options.command != "plan":  # which only reckons
             options.device = check_device(options.device)
+            use_device(options.device)
         return options.run(options)
     except BrokenPipeError:  # the reader (head, say) has seen enough
         sys.stderr.close()
@@ -64,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="minitorch-unet",
-        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy.",
+        description="Train, apply and examine the original valid-convolution U-Net, on plain NumPy or on a CUDA GPU.",
         epilog=EPILOG,
         formatter_class=_Help,
     )
@@ -83,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     _path_option(demo, "--output", "FOLDER", "for everything (default: runs/demo)", default=Path("runs/demo"))
     demo.add_argument("--quick", action="store_true", help="a shortened run, to see that everything works")
     demo.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="start of all random numbers (default: 0)")
-    _machine_options(demo, device=False)
+    _machine_options(demo)
 
     train = command(
         "train", run_train, "train a U-Net on pairs of image and label",
@@ -91,20 +98,21 @@ def build_parser() -> argparse.ArgumentParser:
         "       minitorch-unet train --resume --output RUN [options]",
     )  # fmt: skip
     _data_options(train, required=False)
-    train.add_argument(
-        "--validation", default=SOURCE["validation"], metavar="PART",
-        help="kept for judging: '20%%' (the last), '20-23' (pair numbers from 0) or names with commas (default: 20%%)",
-    )  # fmt: skip
+    _split_options(train)
     _path_option(train, "--output", "RUN", "the run's folder (default: runs/NAME OF DATA)")
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
     _path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
     train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
+    train.add_argument("--graph", action="store_true", help="on a GPU: replay steps as one CUDA graph")
     _machine_options(train)
     settings = train.add_argument_group("settings", "Kept in the checkpoint; names in a TOML file have _ for -.")
     for field in dataclasses.fields(TrainConfig):
         _setting_option(settings, field)
 
-    predict = command("predict", run_predict, "segment images of any size, tile by tile")
+    predict = command(
+        "predict", run_predict, "segment images of any size, tile by tile",
+        "minitorch-unet predict CHECKPOINT IMAGES... [--output FOLDER] [--instances FOLDER] [options]",
+    )  # fmt: skip
     predict.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     predict.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     _path_option(
@@ -114,18 +122,32 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--format", choices=("png", "tif"), default="png", help="of the pictures written (default: png)"
     )
+    _path_option(predict, "--instances", "FOLDER", "also write each object's number: mask000.tif ..., 16 bits")
+    _object_options(predict)
     _machine_options(predict)
 
-    evaluate = command("evaluate", run_evaluate, "compare predictions with labels: Dice, IoU, pixel accuracy per class")
+    evaluate = command(
+        "evaluate", run_evaluate, "compare predictions with labels by the scores that fit the data",
+        "minitorch-unet evaluate CHECKPOINT --data FOLDER [--only PART] [--scores NAMES] [--json FILE] [options]",
+    )  # fmt: skip
     evaluate.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
     _data_options(evaluate, required=True)
     evaluate.add_argument("--only", metavar="PART", help="judge only these pairs, e.g. '20-23' (default: all)")
+    evaluate.add_argument(
+        "--scores", default="auto", metavar="NAMES",
+        help="besides Dice and IoU: membranes, instances, vessels, surface (with commas), overlap for none (default: "
+        "auto, which looks at the labels)",
+    )  # fmt: skip
+    _path_option(evaluate, "--field-of-view", "FOLDER", "where vessels are judged: masks NAME, NAME_mask or NAME_fov")
+    _object_options(evaluate)
     _path_option(evaluate, "--json", "FILE", "also write the scores to this file")
     _path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
     _machine_options(evaluate)
 
+    add_data_commands(command)
+
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
-    gradcheck.add_argument("--quiet", action="store_true", help="no progress bar")
+    _machine_options(gradcheck)
     gradcheck.add_argument("filter", nargs="?", help="only cases whose name contains this")
 
     plan = command("plan", run_plan, "predict the memory of a training step, without building the network")
@@ -139,6 +161,10 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="sgd: with momentum (default: sgd)")
     plan.add_argument("--budget", default="4GiB", metavar="X", help="say the largest size that fits (default: 4GiB)")
     plan.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    plan.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="whose memory; for cuda no GPU is needed (default: cpu)",
+    )  # fmt: skip
     _path_option(plan, "--picture", "FILE", "draw the memory over a step to this PNG")
 
     compile_ = command("compile", run_compile, "compile CUDA kernels without a GPU and show what each became")
@@ -147,66 +173,56 @@ def build_parser() -> argparse.ArgumentParser:
         "--arch", action="append", default=[], metavar="sm_NN", help="may be repeated (default: as the sources state)"
     )
 
+    simulate = command(
+        "simulate", run_simulate, "run a script of CUDA kernels without a GPU, and find the kernels' mistakes",
+        "minitorch-unet simulate SCRIPT.py [--check | --count] [--seed N] [--] [script arguments]",
+    )  # fmt: skip
+    mode = simulate.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="watch every access to memory: races, bounds and so on")
+    mode.add_argument("--count", action="store_true", help="count the accesses to memory, line by line")
+    simulate.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="N", help="run threads and blocks in random order N (0: in order)"
+    )
+    simulate.add_argument("script", type=Path, metavar="SCRIPT.py", help="a script that imports cupy")
+    simulate.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script; after -- if they begin with -")
+
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
     return parser
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Wide enough that an option and its text share a line."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
-
-
-def _path_option(parser: Any, name: str, metavar: str, text: str, **how: Any) -> None:
-    parser.add_argument(name, type=Path, metavar=metavar, help=text, **how)
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, found {value}")
-        return value
-
-    number.__name__ = "whole number"
-    return number
-
-
-def _machine_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+def _machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_whole(1), metavar="N", help="processor threads (default: all cores at hand)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    if device:
-        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE",
+        help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
+        "slowly (default: cpu)",
+    )  # fmt: skip
 
 
-def _data_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    group = parser.add_argument_group("data")
-    _path_option(group, "--data", "FOLDER", "images and labels, e.g. in image/ and label/", required=required)
+def _object_options(parser: argparse.ArgumentParser) -> None:
+    from .instances import SPLITS
+
+    group = parser.add_argument_group("objects", "How the map of probabilities becomes objects.")
+    group.add_argument("--threshold", type=float, default=0.5, metavar="P", help="inside is above it (default: 0.5)")
     group.add_argument(
-        "--layout", default=SOURCE["layout"], choices=("auto", "pairs", "stack", "chase", "ctc"),
-        help="how the folder is arranged (default: auto)",
-    )  # fmt: skip
-    group.add_argument(
-        "--labels", default=SOURCE["labels"], choices=("auto", "binary", "indices", "instances"),
-        help="what label values mean (default: auto, which is said before anything is computed)",
-    )  # fmt: skip
-    group.add_argument(
-        "--foreground", type=int, metavar="N", help="the label value that is class 1, all others being class 0"
+        "--split", choices=SPLITS, default="components", help="what parts objects that touch (default: components)"
     )
-    group.add_argument("--channels", type=int, choices=(1, 3), help="make images grey or colour (default: as they are)")
+    group.add_argument("--depth", type=float, metavar="X", help="least depth of a part (default: 1 pixel, or 0.1)")
+    group.add_argument("--min-area", type=_whole(0), default=0, metavar="N", help="of an object (default: 0 pixels)")
+    group.add_argument(
+        "--seam", type=_whole(0), default=2, metavar="N",
+        help="join objects across this many pixels of border; training parts them by 2 (default: 2)",
+    )  # fmt: skip
+    group.add_argument("--grow", type=_whole(0), default=0, metavar="N", help="widen objects (default: 0 pixels)")
+    group.add_argument("--keep-holes", action="store_true", help="leave holes open")
+    group.add_argument("--clear-border", action="store_true", help="drop objects that the image's border cuts")
 
 
-def _setting_option(group: Any, field: dataclasses.Field[Any]) -> None:
-    name, kind = "--" + field.name.replace("_", "-"), type(field.default)
-    text = f"{field.metadata['help']} (default: {str(field.default).lower() if kind is bool else field.default})"
-    how: dict[str, Any] = {"dest": field.name, "default": None, "help": text.replace("%", "%%")}
-    if kind is bool:
-        group.add_argument(name, action=argparse.BooleanOptionalAction, **how)
-    else:
-        metavar = {int: "N", float: "X"}.get(kind)
-        group.add_argument(name, type=kind, choices=field.metadata["choices"] or None, metavar=metavar, **how)
+def _objects(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("threshold", "split", "depth", "min_area", "clear_border", "seam", "grow")
+    return {name: getattr(options, name) for name in names} | {"fill_holes": not options.keep_holes}
 
 
 # ---------------------------------------------------------------------------------------------------- commands
@@ -220,9 +236,10 @@ def run_demo_command(options: argparse.Namespace) -> int:
     from .train import Interrupted
 
     began = time.monotonic()
+    print(f"device: {describe_device(options.device)}", flush=True)
     try:
         with Progress(options.quiet) as progress:
-            scores = run_demo(options.output, options.quick, options.seed, progress.report)
+            scores = run_demo(options.output, options.quick, options.seed, progress.report, options.device)
     except Interrupted as stop:
         print(f"{stop}; run it again to see the whole demonstration", file=sys.stderr)
         return 128 + stop.number
@@ -245,9 +262,9 @@ def run_train(options: argparse.Namespace) -> int:
         if options.output is None:
             raise ValueError("--resume needs --output, the folder of the run to continue")
         run, remarks = resume(options.output, options.device, **_resumable(changed))
-        for name, default in SOURCE.items():
-            if getattr(options, name) not in (default, run.source.get(name, default)):
-                raise ValueError(f"--resume reads the data as before; --{name} may not change")
+        for name, value in source_of(options).items():
+            if value not in (SOURCE[name], run.source.get(name, SOURCE[name])):
+                raise ValueError(f"--resume reads the data as before; --{name.replace('_', '-')} may not change")
         source = run.source if options.data is None else run.source | {"data": str(options.data)}
     else:
         if options.data is None:
@@ -257,21 +274,20 @@ def run_train(options: argparse.Namespace) -> int:
             raise ValueError(
                 f"{options.output} holds a run already; add --resume to continue it, or choose another --output"
             )
-        source = {"data": str(options.data), **{name: getattr(options, name) for name in SOURCE}}
+        source = {"data": str(options.data), **source_of(options)}
         config, remarks = config_from(changed), []
-    opening = {name: source[name] for name in SOURCE if name != "validation"}
-    dataset, validation, lines = prepare(open_dataset(source["data"], **opening), source["validation"])
+    dataset, validation, lines = prepare(open_dataset(source["data"], **opening(source)), **splitting(source))
     count = source.setdefault("images", len(dataset))
     if count != len(dataset):
         raise ValueError(f"{source['data']}: the run was begun with {count} images, now it has {len(dataset)}")
     if not options.resume:
         run = start(config, dataset, source, options.device)
         lines.append(f"{run.network.parameter_count():,} parameters, {run.network.describe()}")
-    print("\n".join([*lines, *remarks]), flush=True)
+    print("\n".join([*lines, *remarks, f"device: {describe_device(options.device)}"]), flush=True)
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
-            train(run, dataset, validation, options.output, progress.report, options.max_hours)
+            train(run, dataset, validation, options.output, progress.report, options.max_hours, options.graph)
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
@@ -306,10 +322,13 @@ def run_predict(options: argparse.Namespace) -> int:
     from .predict import find_images, load_network, predict_files
 
     network, _ = load_network(options.checkpoint, options.device)
+    if options.device != "cpu":  # on the error output: the standard output lists the pictures
+        print(f"device: {describe_device(options.device)}", file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
-            network, find_images(options.images), options.output, f".{options.format}", progress.count
-        ):
+            network, find_images(options.images), options.output, f".{options.format}", progress.count,
+            options.instances, _objects(options),
+        ):  # fmt: skip
             progress.write(str(path))
     return 0
 
@@ -321,22 +340,28 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from .files import atomic_write
     from .plots import matplotlib_missing, panel
     from .predict import load_network, predict_probabilities
+    from .score_choice import choose_families
 
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
     network, metadata = load_network(options.checkpoint, options.device)
-    if options.labels == "auto" and options.foreground is None:  # then they mean what they meant in training
-        trained_on = SOURCE | metadata.get("source", {})
-        options.labels, options.foreground = trained_on["labels"], trained_on["foreground"]
-    channels = options.channels or network.config["in_channels"]
-    dataset = open_dataset(options.data, options.layout, options.foreground, channels, options.labels)
+    how = opening(source_of(options))
+    if how["labels"] == "auto" and how["foreground"] is None and how["colours"] is None:
+        # Then they mean what they meant in training.
+        trained_on = opening(metadata.get("source", {}))
+        how |= {name: trained_on[name] for name in ("labels", "foreground", "colours")}
+    how["channels"] = how["channels"] or network.config["in_channels"]
+    dataset = open_dataset(options.data, **how)
     if options.only:
         dataset = select(dataset, options.only)
+    families, remarks = choose_families(options.scores, dataset, _objects(options), options.field_of_view)
     with Progress(options.quiet) as progress:
-        scores = evaluate(network, dataset, progress.count)
-    print("\n".join(dataset.describe()))
+        scores = evaluate(network, dataset, progress.count, families)
+    print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe(), *remarks]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
+    for family in families:
+        print("\n".join(["", *family.lines()]))
     if options.json:
         atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
     if options.panel:
@@ -350,8 +375,8 @@ def run_gradcheck(options: argparse.Namespace) -> int:
     from .gradcheck_table import format_table, run_table
 
     with Progress(options.quiet) as progress:
-        rows = run_table(options.filter, lambda row: progress.step(row.name))
-    print(format_table(rows))
+        rows = run_table(options.filter, lambda row: progress.step(row.name), options.device)
+    print(f"device: {describe_device(options.device)}", format_table(rows), sep="\n")
     return 0 if all(row.passed for row in rows) else 1
 
 
@@ -367,6 +392,8 @@ def run_plan(options: argparse.Namespace) -> int:
         "base": options.base, "batch": options.batch, "depth": options.depth, "recompute": options.recompute,
         "optimizer": options.optimizer, "in_channels": options.channels, "num_classes": options.classes,
     }  # fmt: skip
+    if options.device == "cuda":
+        return _plan_for_gpu(options, budget, how)
     found = plan(options.size, **how)
     print(format_plan(found))
     largest = largest_size(budget, lambda size: plan(size, **how).total, options.depth)
@@ -395,6 +422,37 @@ def run_compile(options: argparse.Namespace) -> int:
     print(text)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
+
+
+def _plan_for_gpu(options: argparse.Namespace, budget: int, how: dict[str, Any]) -> int:
+    from .planner import largest_size
+    from .planner_gpu import format_gpu_plan, plan_gpu
+
+    if options.picture:
+        raise ValueError("plan: --picture shows the memory of the processor; it needs --device cpu")
+    print(format_gpu_plan(plan_gpu(options.size, **how)))
+    largest = largest_size(budget, lambda size: plan_gpu(size, **how).total, options.depth)
+    print(f"{'largest size for a step within ' + options.budget:50}{largest or 'none':>9}")
+    return 0
+
+
+def run_simulate(options: argparse.Namespace) -> int:
+    """`minitorch-unet simulate`."""
+    from .simulator.command import run_script
+
+    # Right behind the script's name stand options of this command, up to "--" or to anything else.
+    while options.arguments and options.arguments[0] in ("--check", "--count", "--seed", "--"):
+        option = options.arguments.pop(0)
+        if option == "--":
+            break
+        if option == "--seed":
+            options.seed = int(options.arguments.pop(0)) if options.arguments else -1
+        else:
+            setattr(options, option.strip("-"), True)
+    if options.seed < 0 or (options.check and options.count):
+        raise ValueError("--seed needs a whole number from 0 on; --check and --count exclude each other")
+    mode = "check" if options.check else "count" if options.count else "fast"
+    return run_script(options.script, options.arguments, mode, options.seed)
 
 
 def run_info(options: argparse.Namespace) -> int:

@@ -12,9 +12,11 @@ from typing import Any
 from .errors import DataError
 
 
-def setting(default: Any, text: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
-    """A field of TrainConfig: its default, its help text, and what is legal."""
-    return dataclasses.field(default=default, metadata={"help": text, "choices": choices, "least": least})
+def setting(
+    default: Any, text: str, choices: tuple[str, ...] = (), least: float | None = None, bare: Any = None
+) -> Any:
+    """A field of TrainConfig: its default, its help text, what is legal, and what its option means without a value."""
+    return dataclasses.field(default=default, metadata={"help": text, "choices": choices, "least": least, "bare": bare})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,11 @@ class TrainConfig:
     norm: str = setting("none", "normalisation after each convolution", ("none", "batch", "group", "instance"))
     dropout: float = setting(0.0, "dropout probability at the end of the contracting path", least=0)
 
+    precision: str = setting(
+        "float32", "arithmetic of the convolutions: float32, or on a GPU quicker with shorter factors",
+        ("float32", "tf32", "bfloat16", "float16"),
+    )  # fmt: skip
+
     epochs: int = setting(20, "passes over the training pixels", least=1)
     tile: int = setting(0, "size of the predicted square of a training tile, made legal; 0: up to 388", least=0)
     batch: int = setting(1, "tiles a step; the paper takes 1 large tile", least=1)
@@ -39,12 +46,25 @@ class TrainConfig:
     warm_up: int = setting(0, "steps over which the learning rate rises from 0", least=0)
     clip: float = setting(0.0, "limit for the norm of all gradients together; 0: none", least=0)
     loss: str = setting("cross_entropy", "what is minimised", ("cross_entropy", "dice", "cross_entropy+dice", "focal"))
-    weights: str = setting("border", "loss weights: equation 2, class shares, or 1", ("border", "balanced", "none"))
+    weights: str = setting(
+        "border", "loss weights: equation 2, the authors' later formula, class shares, or 1",
+        ("border", "later", "balanced", "none"),
+    )  # fmt: skip
     border_weight: float = setting(10.0, "w0 of equation 2: weight of the gap between touching objects", least=0)
     border_sigma: float = setting(5.0, "sigma of equation 2, pixels", least=0.1)
     flips: bool = setting(True, "augment by mirroring")
     rotations: bool = setting(True, "augment by quarter turns")
-    grey: float = setting(0.1, "augment by grey-value changes of this strength; 0: none", least=0)
+    elastic: float = setting(
+        0.0, "augment by elastic deformation: standard deviation in pixels of the displacements of a coarse grid; "
+        "0: none; without a number: 10, the paper's", least=0, bare=10.0,
+    )  # fmt: skip
+    elastic_grid: int = setting(3, "nodes a side of that grid over a tile; the paper: 3", least=2)
+    shift: float = setting(0.0, "augment by shifts of up to this many pixels, beside a tile's random place", least=0)
+    angle: float = setting(0.0, "augment by turns of up to this many degrees either way", least=0)
+    zoom: float = setting(0.0, "augment by scale: 0.2 is from 1/1.2 to 1.2", least=0)
+    grey: float = setting(0.1, "augment by contrast, brightness and gamma of this strength; 0: none", least=0)
+    blur: float = setting(0.0, "augment by a blur of up to this standard deviation in pixels", least=0)
+    noise: float = setting(0.0, "augment by noise of up to this standard deviation; images lie in 0..1", least=0)
     patience: int = setting(0, "stop after this many epochs without a better validation score; 0: never", least=0)
     save_every: int = setting(50, "steps between checkpoints, beside one at each epoch's end", least=1)
     seed: int = setting(0, "start of all random numbers", least=0)

@@ -27,15 +27,16 @@ def demo_config(quick: bool, seed: int) -> TrainConfig:
 
 
 def run_demo(
-    folder: Path, quick: bool = False, seed: int = 0, report: Callable[[Event], None] = lambda event: None
-) -> dict[str, Any]:
+    folder: Path, quick: bool = False, seed: int = 0, report: Callable[[Event], None] = lambda event: None,
+    device: str = "cpu",
+) -> dict[str, Any]:  # fmt: skip
     """Train, judge on cells that were not trained on, draw; returns the scores. `folder` gets everything."""
     config = demo_config(quick, seed)
     dataset = SyntheticCells(8 if quick else 24, IMAGE_SIZE, seed=seed)
     validation = SyntheticCells(2, IMAGE_SIZE, seed=seed + 1_000_000)
     held_out = SyntheticCells(2 if quick else 6, IMAGE_SIZE, seed=seed + 2_000_000)
-    train(start(config, dataset, {"data": "demo"}), dataset, validation, folder, report)
-    network, _ = load_network(folder / BEST)
+    train(start(config, dataset, {"data": "demo"}, device), dataset, validation, folder, report)
+    network, _ = load_network(folder / BEST, device)
     scores = evaluate(network, held_out)
     if not matplotlib_missing():
         loss_curve(folder / LOG, folder / "loss.png")

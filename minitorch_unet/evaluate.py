@@ -1,4 +1,4 @@
-"""Evaluation: predictions against labels, as overlap scores per class."""
+"""Evaluation: predictions against labels, as overlap scores per class and whatever families of scores are wanted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from .data import Dataset
 from .data.weights import IGNORE
 from .metrics import confusion_matrix, per_class_scores
 from .predict import predict_probabilities
+from .scoring import Family
 from .unet import UNet
 
 
-def evaluate(network: UNet, dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def evaluate(
+    network: UNet,
+    dataset: Dataset,
+    progress: Callable[[int, int], None] | None = None,
+    families: Sequence[Family] = (),
+) -> dict[str, Any]:
     """Scores over all images: `loss` (mean -log p of the true class), `pixel_accuracy`, and per class `dice`, `iou`.
 
     `mean_iou` and `mean_dice` average the foreground classes 1..K-1. Pixel counts are added over the images before a
-    score is taken; ignored pixels count nowhere. Raises ValueError when the classes of data and network differ.
+    score is taken; ignored pixels count nowhere. Every family of `families` (see `scoring`) is shown each image too,
+    and its result stands under its name. Raises ValueError when the classes of data and network differ.
     """
     classes = network.config["num_classes"]
     if dataset.classes > classes:
@@ -32,6 +39,8 @@ def evaluate(network: UNet, dataset: Dataset, progress: Callable[[int, int], Non
         of_truth = np.take_along_axis(probability, np.where(counted, sample.label, 0)[None], axis=0)[0]
         energy -= float(np.log(np.maximum(of_truth[counted], 1e-12), dtype=np.float64).sum())
         pixels += int(counted.sum())
+        for family in families:
+            family.add(sample, probability)
         if progress is not None:
             progress(i + 1, len(dataset))
     scores = per_class_scores(confusion)
@@ -41,6 +50,7 @@ def evaluate(network: UNet, dataset: Dataset, progress: Callable[[int, int], Non
         **scores,
         "mean_iou": float(np.mean(scores["iou"][foreground])),
         "mean_dice": float(np.mean(scores["dice"][foreground])),
+        **{family.name: family.result() for family in families},
     }
 
 

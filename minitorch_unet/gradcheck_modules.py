@@ -90,7 +90,9 @@ def _operations() -> Iterable[Case]:
         "ops.setitem_zeros: repeated", lambda x: apply("setitem_zeros", x, shape=(3,), index=[2, 0, 2]), normal(3)
     )
     index, rows = np.array([[0, 2, 1], [0, 1, 1]]), np.array([1, 1, 3])
-    yield case("ops.put_along_dim", lambda x: apply("put_along_dim", x, beside(x, index), shape=(3, 3), axis=0), normal(2, 3))
+    yield case(
+        "ops.put_along_dim", lambda x: apply("put_along_dim", x, beside(x, index), shape=(3, 3), axis=0), normal(2, 3)
+    )
     yield case("ops.index_add", lambda x: apply("index_add", x, beside(x, rows), axis=1, size=4), normal(2, 3))
     wider = np.longdouble
     yield case("ops.cast", lambda x: apply("cast", x, dtype=wider).to(np.float64), normal(2, 3), host_only=True)

@@ -49,7 +49,8 @@ def run_table(
 ) -> list[Row]:
     """Check all cases whose name contains `filter`; `progress` is called with each row as it is finished.
 
-    On other devices than the processor, without the cases that are `host_only`. Raises ValueError if no case's name contains it.
+    On other devices than the processor, without the cases that are `host_only`. Raises ValueError if no case's name
+    contains it.
     """
     cases = [case for case in all_cases() if filter is None or filter in case.name]
     cases = [case for case in cases if device == "cpu" or not case.host_only]

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .backend import Array, array_module, device_of, to_device
+from .backend import NUMBERS_PER_BLOCK, Array, array_module, device_of, kernels_for, take_draws, to_device
+from .functional.norm import default_generator
 from .tensor import Tensor
 
 
@@ -29,7 +30,8 @@ class GraphedStep:
     The first two calls run the step as it is, in a memory pool of its own, and compile what is not compiled. The third
     records it; from then on `step` itself is not called any more, so whatever it decides in Python stays as it was. The
     result is a Tensor whose values the next call overwrites. `before` is called before each step, outside the graph: it
-    writes what changes (a learning rate) to the device.
+    writes what changes (a learning rate) to the device. Dropout draws new numbers in each step, those that it would
+    draw without a graph.
 
     Raises ValueError for arrays whose number, shapes, types or device differ from the first call's, and on the CPU,
     which has no graphs.
@@ -45,6 +47,8 @@ class GraphedStep:
         self._result: Tensor | None = None
         self._pool: Any = None
         self._stream: Any = None
+        self._draws: Any = None  # where the numbers of dropout begin, and how many a step takes
+        self._numbers = 0
 
     @property
     def captured(self) -> bool:
@@ -65,6 +69,9 @@ class GraphedStep:
         else:
             if self._graph is None:
                 self._capture(xp)
+            elif self._draws is not None:
+                with self._stream:
+                    self._draws.set(take_draws(default_generator, self._numbers))
             self._graph.launch(self._stream)
         self._calls += 1
         assert self._result is not None
@@ -79,12 +86,15 @@ class GraphedStep:
 
     def _capture(self, xp: Any) -> None:
         self._result = None  # its memory goes back to the pool, whose blocks the recorded step will find
-        with self._stream, xp.cuda.using_allocator(self._pool.malloc):
+        start = take_draws(default_generator, 0)
+        drawing = kernels_for(self._inputs[0]).record_draws(start)
+        with self._stream, drawing as self._draws, xp.cuda.using_allocator(self._pool.malloc):
             self._stream.begin_capture()
             try:
                 self._result = self._step(*self._inputs)
             finally:
                 self._graph = self._stream.end_capture()
+        self._numbers = NUMBERS_PER_BLOCK * take_draws(default_generator, 0).blocks_after(start)
 
     def _fill(self, arrays: tuple[Array, ...]) -> None:
         """Copy the arrays to where the step reads them."""

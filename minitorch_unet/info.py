@@ -9,11 +9,12 @@ from importlib import metadata
 
 from minitorch_unet import __version__
 
-from .backend import available_cores, cuda_unavailable_reason, get_num_threads
+from .backend import available_cores, cuda_unavailable_reason, get_num_threads, library, simulator_unavailable_reason
 from .backend.compiled import status
 from .kernels import source_folder
 
-OPTIONAL = ("scipy", "pillow", "safetensors", "tqdm", "matplotlib", "tifffile", "cupy")
+OPTIONAL = ("scipy", "pillow", "safetensors", "tqdm", "matplotlib", "tifffile", "ml_dtypes")
+CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 
 def environment() -> list[tuple[str, str]]:
@@ -36,10 +37,30 @@ def environment() -> list[tuple[str, str]]:
         rows.append(("warning", f"OPENBLAS_CORETYPE={forced} fixes the processor type; unset it for full speed"))
     rows += [
         ("threads", f"{get_num_threads()} (of {available_cores()} cores this process may use)"),
-        ("cuda", cuda_unavailable_reason() or "available"),
+        *_devices(),
         ("kernel sources", str(source_folder())),
         ("compiled kernels", status()),
     ]
+    return rows
+
+
+def _devices() -> list[tuple[str, str]]:
+    """What `--device` may be here, and why it may not."""
+    installed = [f"{name} {_version(name)}" for name in CUPY_PACKAGES if _version(name) != "not installed"]
+    rows = [("cupy", ", ".join(installed) or "not installed")]
+    reason = cuda_unavailable_reason()
+    rows.append(("cuda", f"not available: {reason}" if reason else "available"))
+    if not reason:
+        runtime = library("cuda:0").cuda.runtime
+        versions = [f"{v // 1000}.{v % 1000 // 10}" for v in (runtime.runtimeGetVersion(), runtime.driverGetVersion())]
+        rows.append(("cuda versions", f"runtime {versions[0]}, driver for up to {versions[1]}"))
+        for number in range(runtime.getDeviceCount()):
+            found = runtime.getDeviceProperties(number)
+            memory = f"{found['totalGlobalMem'] / 2**30:.1f} GiB, {found['multiProcessorCount']} multiprocessors"
+            capability = f"compute capability {found['major']}.{found['minor']}"
+            rows.append((f"cuda:{number}", f"{found['name'].decode()}, {memory}, {capability}"))
+    reason = simulator_unavailable_reason()
+    rows.append(("simulate", f"not available: {reason}" if reason else "available: CUDA kernels on the processor"))
     return rows
 
 

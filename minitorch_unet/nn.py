@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from . import functional as F
-from .backend import dry_running, is_floating, memory, to_device, to_numpy
+from .backend import device_of, dry_running, is_device, is_floating, laid_out, memory, to_device, to_numpy
 from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
 from .tensor import Tensor, module_scope, state
+
+# Axes of a convolution's weight (K, C, R, S) in memory: (R, S, C, K) for the kernels of the processor, (K, R, S, C) for
+# those of a GPU.
+FILTER_ORDER = {"cpu": (2, 3, 1, 0), "cuda": (0, 2, 3, 1)}
 
 
 class Parameter(Tensor):
@@ -129,11 +133,18 @@ class Module:
             p.grad = None
 
     def to(self, target: Any) -> Module:
-        """Move all parameters and buffers to a device, or change their floating-point type, in place."""
+        """Move all parameters and buffers to a device, or change their floating-point type, in place.
+
+        The weight of a convolution is laid out as the device's kernels read it. Make an optimiser after the move.
+        """
+        moving = is_device(target)
         for _, tensor in self._named_tensors():
-            if is_floating(tensor.dtype) or isinstance(target, str):
-                tensor.data = tensor.detach().to(target).data
-                tensor.grad = None
+            if moving or is_floating(tensor.dtype):
+                data = tensor.detach().to(target).data
+                if moving and isinstance(tensor, Parameter) and data.ndim == 4:
+                    data = laid_out(data, FILTER_ORDER["cpu" if device_of(data) == "cpu" else "cuda"])
+                if data is not tensor.data:
+                    tensor.data, tensor.grad = data, None
         return self
 
     def __repr__(self) -> str:
@@ -177,7 +188,7 @@ def he_normal(shape: Sequence[int], incoming: int, dtype: Any = np.float32) -> n
     `incoming` is the number of values that one output value is a weighted sum of (He et al. 2015; Ronneberger et al.
     2015, section 3). A convolution's weight (K, C, R, S) is laid out (R, S, C, K) in memory, as its kernels read it.
     """
-    order = (2, 3, 1, 0) if len(shape) == 4 else tuple(range(len(shape)))
+    order = FILTER_ORDER["cpu"] if len(shape) == 4 else tuple(range(len(shape)))
     laid_out = [shape[i] for i in order]
     if dry_running():  # zeros that the system gives no memory for
         return np.zeros(laid_out, dtype).transpose(np.argsort(order))

@@ -42,7 +42,7 @@ class Optimizer:
         devices = {p.device for p in self.params}
         if len(devices) > 1:
             raise ValueError(f"{name}: params are on the devices {', '.join(sorted(devices))}; they must be on one")
-        self._kernels = kernels_for(self.params[0].data)
+        self._kernels, self._device = kernels_for(self.params[0].data), self.params[0].device
         self.clock = self._kernels.new_clock(lr)
         self.slots = [{name: self._kernels.xp.zeros_like(p.data) for name in self.slot_names} for p in self.params]
 
@@ -76,6 +76,7 @@ class Optimizer:
         """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over."""
         both = zip(self.params, self.slots, strict=True)
         ready = [_Ready(p, p.grad.data, slots) for p, slots in both if p.grad is not None]
+        self._check_device()
         self._kernels.count_step(self.clock, self.betas, scaling)
         self._update(ready, scaling)
 
@@ -92,6 +93,7 @@ class Optimizer:
         The result is that of the two calls after `zero_grad()`. On a GPU the gradients are kept until the end, where
         one launch updates all parameters.
         """
+        self._check_device()
         self._kernels.count_step(self.clock, self.betas)
         slots = {id(p): s for p, s in zip(self.params, self.slots, strict=True)}
         waiting: list[_Ready] = []
@@ -106,6 +108,13 @@ class Optimizer:
         loss.backward(on_gradient=update)
         if waiting:
             self._update(waiting)
+
+    def _check_device(self) -> None:
+        if self.params[0].device != self._device:
+            raise ValueError(
+                f"{type(self).__name__}: params were on {self._device} when it was made and are on "
+                f"{self.params[0].device} now; make the optimiser after moving the module"
+            )
 
     def zero_grad(self) -> None:
         """Forget all gradients; without this, backward adds to those of the last step."""

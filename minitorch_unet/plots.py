@@ -90,6 +90,54 @@ def panel(samples: Sequence[Sample], probabilities: Sequence[np.ndarray], pictur
     figure.savefig(picture)
 
 
+def weight_panel(
+    label: np.ndarray, weights: np.ndarray, nearest: np.ndarray, second: np.ndarray, gradient: np.ndarray, picture: Path
+) -> None:
+    """How a weight map (H, W) comes about: label, distances d1 and d2 in pixels, w, and the gradient dE/dscore."""
+    figure = _figure(17, 3.9)
+    axes = figure.subplots(1, 5)
+    finite = [np.where(np.isfinite(d), d, np.nan) for d in (nearest, second)]
+    far = max([1.0, *(float(np.nanpercentile(d, 99)) for d in finite if np.isfinite(d).any())])
+    largest = max(1e-12, float(np.abs(gradient).max()))
+    shown: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
+        ("label: 1 inside an object", np.where(label == IGNORE, np.nan, label), {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        ("d1, pixels to the nearest object", finite[0], {"cmap": "viridis", "vmin": 0, "vmax": far}),
+        ("d2, pixels to the second nearest", finite[1], {"cmap": "viridis", "vmin": 0, "vmax": far}),
+        ("w, loss weight", weights, {"cmap": "magma", "vmin": 0, "vmax": max(1e-12, float(weights.max()))}),
+        ("dE/dscore of the foreground", gradient, {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}),
+    )
+    for axis, (title, values, how) in zip(axes, shown, strict=True):
+        drawn = axis.imshow(values, interpolation="nearest", **how)
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+        if axis is not axes[0]:
+            figure.colorbar(drawn, ax=axis, shrink=0.72)
+    figure.savefig(picture)
+
+
+def augmentation_panel(drawn: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], picture: Path) -> None:
+    """A column for each (image (C, H, W), instances (H, W), lines (H, W)): the first as it was, the others augmented.
+
+    Rows: the image with the objects' borders, the objects in colours that they keep, the lines, which show the field.
+    """
+    figure = _figure(2.9 * len(drawn), 8.6)
+    axes = figure.subplots(3, len(drawn), squeeze=False)
+    for column, (image, instances, lines) in enumerate(drawn):
+        grey = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+        coloured = np.repeat(grey, 3, axis=2) if grey.shape[2] == 1 else grey.copy()
+        border = (instances[1:, 1:] != instances[:-1, 1:]) | (instances[1:, 1:] != instances[1:, :-1])
+        coloured[1:, 1:][border] = (1.0, 0.75, 0.1)
+        shades = np.where(instances == 0, np.nan, instances * 7 % 20)  # neighbouring numbers far apart
+        rows: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
+            (coloured, {}), (shades, {"cmap": "tab20", "vmin": 0, "vmax": 19}), (1 - lines, {"cmap": "gray"}),
+        )  # fmt: skip
+        for row, (values, how) in enumerate(rows):
+            axes[row, column].imshow(values, interpolation="nearest", **how)
+            axes[row, column].set_axis_off()
+        axes[0, column].set_title("as it was" if column == 0 else f"draw {column}", fontsize=10)
+    figure.savefig(picture)
+
+
 MEMORY_COLOURS = {
     "parameters and state": "#c3c9ce", "kept maps": "#2f6fae", "gradients": "#e2862f", "temporaries": "#f3cf7a",
 }  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from .data import normalise, predict_tiled, read_image, write_image
 from .data.dataset import to_channels
 from .data.images import read_stack
 from .errors import DataError
+from .instances import check_mask_ids, label_objects
 from .tensor import Tensor, no_grad
 from .unet import UNet
 
@@ -102,18 +105,27 @@ def predict_files(
     output: Path,
     suffix: str = ".png",
     progress: Callable[[int, int], None] | None = None,
+    masks: Path | None = None,
+    objects: dict[str, Any] | None = None,
 ) -> Iterator[Path]:
     """Segment each file; write NAME_label and NAME_probability pictures to `output`; yield the paths written.
 
     The label picture spreads the classes over 0..255, so that it can be seen (two classes: 0 and 255). The
     probability picture is that of class 1 on 0..255; with more classes there is one a class, NAME_probability_K.
+
+    With `masks`, that folder gets the objects that `label_objects` finds with the options `objects` in the
+    probability of all classes but 0, as the Cell Tracking Challenge wants them: maskNNN.tif, uint16 ids, NNN from the
+    names if all are tNNN, else counted from 000. Raises ValueError for more than 65,535 objects in an image.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    for folder in (output, masks):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
     channels, classes = network.config["in_channels"], network.config["num_classes"]
     stems = [path.stem for path in paths]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
         raise ValueError(f"predict: two images are called {twice!r}, their results would overwrite each other")
+    frames = mask_names(paths)
     written: set[Path] = set()
     for path in paths:
         pages = read_pages(path)
@@ -132,3 +144,18 @@ def predict_files(
                 write_image(target, picture.astype(np.uint8))
                 written.add(target)
                 yield target
+            if masks is not None:
+                try:
+                    ids = check_mask_ids(label_objects(1 - probability[0], **objects or {}))
+                except ValueError as error:
+                    raise ValueError(f"predict: {path}: {error}") from None
+                target = masks / next(frames)
+                write_image(target, ids)
+                yield target
+
+
+def mask_names(paths: Sequence[Path]) -> Iterator[str]:
+    """Names of the masks of one page after another: tNNN.* gives maskNNN.tif if all are such, else mask000.tif ..."""
+    if all(re.fullmatch("t[0-9]{3,4}", path.stem) for path in paths):
+        return (f"mask{path.stem[1:]}.tif" for path in paths)
+    return (f"mask{number:03}.tif" for number in itertools.count())

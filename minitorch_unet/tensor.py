@@ -19,8 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, device_of, is_array, is_floating, kernels_for, named_dtype, to_device, to_numpy
+from .backend import (
+    Array,
+    check_device,
+    device_of,
+    is_array,
+    is_device,
+    is_floating,
+    kernels_for,
+    library,
+    named_dtype,
+    to_device,
+    to_numpy,
+)
 from .ops import OPS, Context, Op, Part, Recipe, array_ops
+
+CPU_KINDS, GPU_KINDS = (1, 3), (2, 13)  # DLPack's device types: CPU and pinned; CUDA and managed
 
 
 class NonFiniteError(FloatingPointError):
@@ -309,6 +323,20 @@ class Tensor:
         kernels_for(self.data).check()
         return values
 
+    def __dlpack__(self, **how: Any) -> Any:
+        """The memory as a DLPack capsule, for `torch.from_dlpack(tensor)` and its like; not copied.
+
+        Refuses a Tensor with history. Copied all the same if an axis runs backwards, which DLPack's takers refuse.
+        """
+        if self.requires_grad:
+            raise BufferError("__dlpack__: this Tensor requires a gradient; hand over .detach()")
+        backwards = any(stride < 0 for stride in self.data.strides)
+        return (self.data.copy() if backwards else self.data).__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Type and number of the device in DLPack's terms: (1, 0) for the CPU, (2, N) for GPU N."""
+        return self.data.__dlpack_device__()
+
     def item(self) -> float:
         """The single value as a Python number. Raises what kernels could not say earlier, see `Kernels.check`."""
         if self.size != 1:
@@ -325,7 +353,7 @@ class Tensor:
 
     def to(self, target: Any) -> Tensor:
         """On another device ("cuda:1", "simulate"), or in another floating-point type; itself if nothing changes."""
-        if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "simulate", "auto"):
+        if is_device(target):
             moved = to_device(self.data, target)
             if moved is self.data:
                 return self
@@ -350,7 +378,7 @@ class Tensor:
             raise ValueError(
                 f"bool: a Tensor of shape {self.shape} is neither true nor false; use .data with any() or all()"
             )
-        return bool(self.data)
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -490,6 +518,24 @@ class Tensor:
         Raises ValueError for a Tensor without history, a missing or misshapen gradient, a graph already walked.
         """
         _walk([self], [gradient], None, retain_graph or create_graph, create_graph, on_gradient)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A Tensor on the memory of another library's array, not copied: `from_dlpack(torch_tensor)`.
+
+    source has `__dlpack__` and `__dlpack_device__`; it lies on a CPU or, for CuPy, on a GPU. Raises TypeError for
+    what has not, ValueError for other devices.
+    """
+    if isinstance(source, Tensor) or is_array(source):
+        return source.detach() if isinstance(source, Tensor) else Tensor(source)
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: a {type(source).__name__} does not speak DLPack (it has no __dlpack_device__)")
+    kind, number = source.__dlpack_device__()
+    if kind in CPU_KINDS:
+        return Tensor(np.from_dlpack(source))
+    if kind not in GPU_KINDS:
+        raise ValueError(f"from_dlpack: the array is on a device of type {kind}; legal are CPUs and CUDA GPUs")
+    return Tensor(library(check_device(f"cuda:{number}")).from_dlpack(source))
 
 
 def grad(

@@ -7,7 +7,6 @@ killed and resumed computes exactly what an uninterrupted one does. Symbols: C c
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import signal
@@ -18,22 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from . import functional as F
 from . import optim
-from .backend import get_num_threads, to_device, to_numpy
-from .checkpoint import load_checkpoint, save_checkpoint
-from .config import TrainConfig, config_from
-from .data import Dataset, augment, check_dataset, connected_components, extract, split_dataset, weight_map
-from .data.weights import IGNORE
-from .errors import DataError
+from .batches import Ahead, TileMaker
+from .config import TrainConfig
+from .data import Dataset, split_dataset
+from .data.check import describe, examine_all, warn_of_duplicates
 from .evaluate import evaluate
 from .files import atomic_write
-from .nn import Module
-from .tensor import NonFiniteError, Tensor, detect_anomaly
-from .unet import UNet
+from .runs import BEST, LAST, LOG, Run, resume, start
+from .steps import graphed_step, train_step
 
-LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
-DEFAULT_TILE = 388
+__all__ = ["BEST", "LAST", "LOG", "Event", "Interrupted", "Run", "prepare", "resume", "start", "train", "train_step"]
 
 Event = dict[str, Any]
 
@@ -46,81 +40,21 @@ class Interrupted(Exception):
         self.number, self.step = number, step
 
 
-@dataclasses.dataclass
-class Run:
-    """A run between two steps: the network, what trains it, and the few numbers that say where it is."""
-
-    config: TrainConfig
-    network: UNet
-    optimizer: optim.Optimizer
-    plateau: optim.Plateau | None
-    source: dict[str, Any]  # how the data were opened, to be compared at resume
-    step: int = 0
-    best: float = -math.inf
-    bad_epochs: int = 0
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint; a network with values that are not finite is refused with NonFiniteError."""
-        arrays = {f"model.{name}": a for name, a in self.network.state_dict().items()}
-        broken = next((name for name, a in arrays.items() if not np.isfinite(a).all()), None)
-        if broken is not None:
-            raise NonFiniteError(f"{broken[6:]} holds values that are not finite after step {self.step}")
-        arrays |= {f"optimizer.{name}": a for name, a in self.optimizer.state_dict().items()}
-        metadata = {
-            "config": dataclasses.asdict(self.config), "network": self.network.config, "source": self.source,
-            "step": self.step, "best": self.best, "bad_epochs": self.bad_epochs, "threads": get_num_threads(),
-            "plateau": self.plateau.state_dict() if self.plateau else None,
-        }  # fmt: skip
-        save_checkpoint(path, arrays, metadata)
-
-
-def start(config: TrainConfig, dataset: Dataset, source: dict[str, Any], device: str = "cpu") -> Run:
-    """A fresh run: He-initialised network, optimiser, step 0."""
-    F.manual_seed(config.seed)
-    network = UNet(**config.network(dataset.channels, dataset.classes))
-    network.to(device)
-    return Run(config, network, _optimizer(config, network), _plateau(config), source)
-
-
-def resume(folder: Path, device: str = "cpu", **changed: Any) -> tuple[Run, list[str]]:
-    """The run in `folder` as it was at its last checkpoint, and remarks; `changed` settings replace the saved ones."""
-    config_from(changed)  # a setting that is wrong in itself is not the checkpoint's fault
-    path = folder / LAST
-    arrays, metadata = load_checkpoint(path)
-    try:
-        config = config_from(metadata["config"] | changed)
-        network = UNet(**metadata["network"])
-        network.load_state_dict({name[6:]: a for name, a in arrays.items() if name.startswith("model.")})
-        network.to(device)
-        run = Run(config, network, _optimizer(config, network), _plateau(config), metadata["source"])
-        run.optimizer.load_state_dict({name[10:]: a for name, a in arrays.items() if name.startswith("optimizer.")})
-        run.step, run.best, run.bad_epochs = metadata["step"], metadata["best"], metadata["bad_epochs"]
-        if run.plateau is not None:
-            run.plateau.load_state_dict(metadata["plateau"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: holds no run that this version can continue ({error})") from None
-    remarks = [f"resumed at step {run.step}"]
-    if metadata["threads"] != get_num_threads():
-        remarks.append(
-            f"note: saved with {metadata['threads']} threads, now {get_num_threads()}; the last bits may differ from "
-            f"an uninterrupted run; --threads {metadata['threads']} makes them equal"
-        )
-    return run, remarks
-
-
 def train(
     run: Run, dataset: Dataset, validation: Dataset, folder: Path,
-    report: Callable[[Event], None] = lambda event: None, max_hours: float = math.inf,
+    report: Callable[[Event], None] = lambda event: None, max_hours: float = math.inf, graph: bool = False,
 ) -> Run:  # fmt: skip
     """Train until the last epoch, early stop or a signal; `folder` gets last and best checkpoint and log.jsonl.
 
-    `report` sees every event that is logged. Raises Interrupted after SIGINT or SIGTERM (a second SIGINT stops at
-    once), NonFiniteError naming the operation where the loss first became NaN or infinite.
+    `report` sees every event that is logged. With `graph` (on a GPU) steps are replayed as one CUDA graph. Raises
+    Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once), NonFiniteError naming the operation where the
+    loss first became NaN or infinite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, network, began = run.config, run.network, time.monotonic()
     tiles = TileMaker(config, network, dataset)
     total = config.epochs * tiles.steps_per_epoch
+    recorded = graphed_step(run) if graph else None
     schedule = _schedule(config, total)
     _drop_log_after(folder / LOG, run.step)
     if run.step == 0:
@@ -132,21 +66,14 @@ def train(
         report({"step": run.step, **event})
 
     # Overflow is not warned about: each loss is looked at, and each checkpoint's values.
-    with _catch_signals() as caught, np.errstate(over="ignore", invalid="ignore"):
+    with _catch_signals() as caught, Ahead(tiles) as ahead, np.errstate(over="ignore", invalid="ignore"):
         while run.step < total and not _gave_up(run):
-            images, labels, weights = tiles.batch(run.step)
+            images, labels, weights = ahead.batch(run.step)
             lr = run.plateau.lr if run.plateau else schedule(run.step)
-            loss = train_step(run, images, labels, weights, lr)
+            loss = train_step(run, images, labels, weights, lr, recorded)
             run.step += 1
-            log(
-                {
-                    "event": "step",
-                    "loss": loss,
-                    "lr": lr,
-                    "steps_in_all": total,
-                    "seconds": round(time.monotonic() - began, 3),
-                }
-            )
+            seconds = round(time.monotonic() - began, 3)
+            log({"event": "step", "loss": loss, "lr": lr, "steps_in_all": total, "seconds": seconds})
 
             if run.step % tiles.steps_per_epoch == 0:
                 scores = evaluate(network, validation)
@@ -157,15 +84,8 @@ def train(
                 if improved:
                     run.save(folder / BEST)
                 epoch = run.step // tiles.steps_per_epoch
-                log(
-                    {
-                        "event": "epoch",
-                        "epoch": epoch,
-                        "best": improved,
-                        "seconds": round(time.monotonic() - began, 3),
-                        **scores,
-                    }
-                )
+                seconds = round(time.monotonic() - began, 3)
+                log({"event": "epoch", "epoch": epoch, "best": improved, "seconds": seconds, **scores})
 
             out_of_time = time.monotonic() - began > 3600 * max_hours
             at_epoch = run.step % tiles.steps_per_epoch == 0
@@ -185,153 +105,6 @@ def _gave_up(run: Run) -> bool:
     return 0 < run.config.patience <= run.bad_epochs
 
 
-def train_step(run: Run, images: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, lr: float) -> float:
-    """One update on a batch: images (N, C, H, W), labels and weights (N, P, Q). Returns the loss before it."""
-    network, optimizer = run.network.train(), run.optimizer
-    device = network.parameters()[0].device
-    x, target = Tensor(to_device(images, device)), to_device(labels, device)
-    pixel_weight = None if weights is None else to_device(weights, device)
-
-    def forward() -> Tensor:
-        F.manual_seed((run.config.seed << 40) + run.step)  # dropout's numbers depend on seed and step alone
-        return _loss(run.config, network(x), target, pixel_weight)
-
-    loss = forward()
-    if not math.isfinite(loss.item()):
-        raise NonFiniteError(
-            f"the loss is {loss.item()} at step {run.step}: {_first_non_finite(network, forward)}; "
-            "a lower learning rate, --warm-up or --clip may help"
-        )
-    optimizer.lr = lr
-    if run.config.clip:
-        loss.backward()
-        optim.clip_grad_norm_(optimizer.params, run.config.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-    else:
-        optimizer.backward_and_step(loss)
-    return loss.item()
-
-
-def _first_non_finite(network: Module, forward: Callable[[], Tensor]) -> str:
-    """Where the loss's NaN or infinity comes from: a weight, or an operation found by computing it once more."""
-    for name, p in network.named_parameters():
-        if not np.isfinite(to_numpy(p.data)).all():
-            return f"the last update made values of {name} infinite or NaN"
-    try:
-        with detect_anomaly():
-            forward()
-    except NonFiniteError as error:
-        return str(error)
-    return "the images hold values that are not finite"
-
-
-def _loss(config: TrainConfig, scores: Tensor, target: Any, pixel_weight: Any) -> Tensor:
-    if config.loss == "focal":
-        return F.focal_loss(scores, target)
-    total = None
-    if "cross_entropy" in config.loss:
-        total = F.cross_entropy(scores, target, pixel_weight=pixel_weight)
-    if "dice" in config.loss:
-        dice = F.dice_loss(scores, target)
-        total = dice if total is None else total + dice
-    return total  # type: ignore[return-value]
-
-
-class TileMaker:
-    """Cuts the batch of a step out of the data set: same seed and step, same batch.
-
-    A tile's labels cover `out_size` pixels, its image the `in_size` pixels that the network needs to predict them,
-    mirrored where they reach over the image's border. Pixels outside the image are ignored in the labels. An epoch
-    draws about as many pixels as the data set has, every image equally often (to within one tile), in an order of
-    its own.
-    """
-
-    def __init__(self, config: TrainConfig, network: UNet, dataset: Dataset) -> None:
-        self.config, self.dataset = config, dataset
-        sizes = network.sizes
-        smallest = [min(sample.label.shape) for sample in dataset]
-        wanted = config.tile or min(DEFAULT_TILE, min(smallest))
-        self.in_size = sizes.input_size(wanted)
-        if not config.tile and sizes.output_size(self.in_size) > wanted:  # rather a little smaller than overhanging
-            self.in_size = (sizes.nearest_legal(self.in_size - 1) or [self.in_size])[0]
-        self.out_size = sizes.output_size(self.in_size)
-        pixels = sum(sample.label.size for sample in dataset)
-        tiles = max(len(dataset), math.ceil(pixels / self.out_size**2))
-        self.steps_per_epoch = max(1, math.ceil(tiles / config.batch))
-        self.class_weights = _class_balance(dataset) if config.weights != "none" else None
-        self._weight_maps: dict[int, np.ndarray] = {}
-
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """images (N, C, in, in) float32, labels (N, out, out) int64, weights (N, out, out) float32 or None."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.dataset))
-        parts = []
-        for i in range(position * self.config.batch, (position + 1) * self.config.batch):
-            rng = np.random.default_rng([self.config.seed, 2, epoch, i])
-            parts.append(self._tile(rng, int(order[i % len(order)])))
-        images, labels, weights = zip(*parts, strict=True)
-        return np.stack(images), np.stack(labels), None if weights[0] is None else np.stack(weights)
-
-    def _tile(self, rng: np.random.Generator, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        sample, config = self.dataset[index], self.config
-        height, width = sample.label.shape
-        # Where a map is smaller than the tile it is centred, and the overhang ignored.
-        top, left = (
-            int(rng.integers(0, n - self.out_size + 1)) if n >= self.out_size else -((self.out_size - n) // 2)
-            for n in (height, width)
-        )
-        halo = (self.in_size - self.out_size) // 2
-        image = extract(sample.image, top - halo, left - halo, self.in_size, self.in_size)
-        label = extract(sample.label, top, left, self.out_size, self.out_size)
-        rows, columns = (np.arange(start, start + self.out_size) for start in (top, left))
-        outside = ((rows < 0) | (rows >= height))[:, None] | ((columns < 0) | (columns >= width))
-        label[outside] = IGNORE
-        weights = extract(self._weights(index), top, left, *label.shape) if config.weights != "none" else None
-        # The maps are framed to the image's size, so that one draw moves all of them alike.
-        framed = [None if m is None else np.pad(m, halo) for m in (label, weights)]
-        image, label, weights = augment(
-            rng, image, *framed, flips=config.flips, rotations=config.rotations, grey=config.grey
-        )
-        inner = slice(halo, halo + self.out_size)
-        return image, label[inner, inner], None if weights is None else weights[inner, inner]
-
-    def _weights(self, index: int) -> np.ndarray:
-        """The weight map of a whole image, computed once."""
-        if index not in self._weight_maps:
-            sample = self.dataset[index]
-            assert self.class_weights is not None  # set for every kind of weights that comes here
-            if self.config.weights == "border":
-                instances = connected_components(sample.label) if sample.instances is None else sample.instances
-                made = weight_map(
-                    instances, self.config.border_weight, self.config.border_sigma, self.class_weights.tolist(),
-                    sample.label, background_only=True,
-                )  # fmt: skip
-            else:
-                counted = sample.label != IGNORE
-                made = np.where(counted, self.class_weights[np.where(counted, sample.label, 0)], 0).astype(np.float32)
-            self._weight_maps[index] = made
-        return self._weight_maps[index]
-
-
-def _class_balance(dataset: Dataset) -> np.ndarray:
-    """w_c: inverse class shares over the data set, scaled to a mean of 1 over its pixels, at most 10."""
-    counts = np.zeros(dataset.classes)
-    for sample in dataset:
-        counts += np.bincount(sample.label[sample.label != IGNORE], minlength=dataset.classes)
-    present = counts > 0
-    weights = np.where(present, counts.sum() / np.maximum(counts, 1) / max(1, present.sum()), 0)
-    return np.minimum(weights, 10)
-
-
-def _optimizer(config: TrainConfig, network: UNet) -> optim.Optimizer:
-    params, lr, decay = network.parameters(), config.start_lr, config.weight_decay
-    if config.optimizer == "sgd":
-        return optim.SGD(params, lr, momentum=config.momentum, weight_decay=decay)
-    kind = {"adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop}[config.optimizer]
-    return kind(params, lr, weight_decay=decay)
-
-
 def _schedule(config: TrainConfig, total: int) -> optim.Schedule:
     lr = config.start_lr
     schedules = {
@@ -342,15 +115,17 @@ def _schedule(config: TrainConfig, total: int) -> optim.Schedule:
     return optim.warm_up(schedules.get(config.schedule, optim.constant(lr)), config.warm_up)
 
 
-def _plateau(config: TrainConfig) -> optim.Plateau | None:
-    return optim.Plateau(config.start_lr, mode="min", patience=3) if config.schedule == "plateau" else None
-
-
-def prepare(dataset: Dataset, validation: str | float) -> tuple[Dataset, Dataset, list[str]]:
-    """Check every pair, then split; returns (training, validation, the check's lines)."""
-    lines = check_dataset(dataset)
-    training, held_out = split_dataset(dataset, validation)
-    return training, held_out, [*lines, f"{len(training)} images to train on, {len(held_out)} to validate on"]
+def prepare(
+    dataset: Dataset, validation: str | float, by: str = "auto", seed: int = 0, gap: int = 0
+) -> tuple[Dataset, Dataset, list[str]]:
+    """Check every pair, then split (see `split_dataset`); returns (training, validation, the check's lines)."""
+    findings = examine_all(dataset)
+    training, held_out = split_dataset(dataset, validation, by, seed, gap)
+    by_name = {finding.name: finding for finding in findings}
+    parts = {"training": training, "validation": held_out}
+    alike = warn_of_duplicates({name: [by_name[each] for each in part.names] for name, part in parts.items()})
+    counts = f"{len(training)} images to train on, {len(held_out)} to validate on"
+    return training, held_out, [*describe(dataset, findings), *alike, counts]
 
 
 def _drop_log_after(path: Path, step: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import functional as F
 from . import nn
+from .backend import kernels_for
 from .tensor import Tensor, remade
 
 PADDINGS = ("valid", "same")
@@ -26,8 +27,10 @@ NORMS = ("none", "batch", "group", "instance")
 # What is made again rather than kept, without and with `recompute`: levels of the contracting and of the expanding path
 # at which this is the map between a block's convolutions, and levels at which it is the upsampled map. They give most
 # memory for their time: with the pooled maps, 4 % of a step's time for 40 % of all maps, and 8 % for half of them. Not
-# the last block's map: it is still in use when memory is at its fullest.
+# the last block's map: it is still in use when memory is at its fullest. On a GPU, whose time is dear and whose memory
+# is large, nothing is made again without `recompute`.
 REMADE = {False: ((0, 1), (), (0, 1, 2)), True: ((0, 1, 2, 3), (1,), (0, 1, 2, 3))}
+NOTHING: tuple[Any, ...] = ((), (), ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,20 +150,22 @@ class TwoConvs(nn.Module):
     """A block of the U-Net: (3x3 convolution, optional normalisation, ReLU) twice."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, padding: str, norm: str, recompute: bool, dtype: Any
-    ) -> None:
-        self.recompute = recompute  # whether the map between the convolutions is made again rather than kept
+        self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any
+    ) -> None:  # fmt: skip
         self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm2 = _norm(norm, out_channels, dtype)
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """(N, in, H, W) -> (N, out, H - 4, W - 4), or the same size with "same" padding; x may come in two parts."""
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], recompute: bool = False) -> Tensor:
+        """(N, in, H, W) -> (N, out, H - 4, W - 4), or the same size with "same" padding; x may come in two parts.
+
+        With `recompute` (and no normalisation) the map between the convolutions is made again rather than kept.
+        """
         if self.norm1 is None or self.norm2 is None:
             weights = (self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias)
-            return F.double_conv2d_relu(x, *weights, self.border, self.recompute)
+            return F.double_conv2d_relu(x, *weights, self.border, recompute)
         x = F.cat(x, 1) if isinstance(x, tuple) else x
         x = _relu(self.norm1, self.conv1(x))
         return _relu(self.norm2, self.conv2(x))
@@ -227,9 +232,8 @@ class UNet(nn.Module):
         self.sizes = UNetSizes(depth, padding)
         self.up_relu, self.up_first = up_relu, up_first
         width = [base * 2**level for level in range(depth + 1)]
-        down, merge, self.remade_ups = REMADE[recompute]
         self.down = [
-            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, level in down, dtype)
+            TwoConvs(width[level - 1] if level else in_channels, width[level], padding, norm, dtype)
             for level in range(depth + 1)
         ]
         self.dropout = nn.Dropout(dropout)
@@ -237,9 +241,7 @@ class UNet(nn.Module):
         for level in reversed(range(depth)):
             upsampled = width[1] if wide_last_up and level == 0 else width[level]
             self.up.append(_up(up, width[level + 1], upsampled, dtype))
-            self.merge.append(
-                TwoConvs(width[level] + upsampled, width[level], padding, norm, level in merge, dtype)
-            )
+            self.merge.append(TwoConvs(width[level] + upsampled, width[level], padding, norm, dtype))
         self.head = nn.Conv2d(base, num_classes, 1, dtype=dtype)
 
     @classmethod
@@ -257,21 +259,23 @@ class UNet(nn.Module):
             raise ValueError(f"UNet: input has shape {x.shape}; expected (N, {self.config['in_channels']}, H, W)")
         for size in x.shape[2:]:
             self.sizes.trace(size)
-        skips = []
+        skips, recompute = [], self.config["recompute"]
+        sparing = recompute or not kernels_for(x.data).asynchronous
+        remade_down, remade_merge, remade_ups = REMADE[recompute] if sparing else NOTHING
         for level, block in enumerate(self.down):
-            with remade():
+            with remade(sparing):
                 x = F.max_pool2d(x, 2) if level else x
-            x = block(x)
+            x = block(x, level in remade_down)
             if level >= self.sizes.depth - 1:
                 x = self.dropout(x)
             skips.append(x)
         skips.pop()
         for level, up, merge in zip(reversed(range(self.sizes.depth)), self.up, self.merge, strict=True):
             # A ReLU keeps its result, which then serves the block, too.
-            with remade(level in self.remade_ups and not self.up_relu):
+            with remade(level in remade_ups and not self.up_relu):
                 x = F.relu(up(x)) if self.up_relu else up(x)
             skip = F.crop(skips.pop(), x.shape[2:])
-            x = merge((x, skip) if self.up_first else (skip, x))
+            x = merge((x, skip) if self.up_first else (skip, x), level in remade_merge)
         return self.head(x)
 
     def describe(self) -> str:

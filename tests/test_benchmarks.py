@@ -148,6 +148,15 @@ def test_step_prints_its_fields() -> None:
     assert row["peak_mib"] >= row["import_mib"] > 0
 
 
+def test_augment_compares_kinds_of_steps() -> None:
+    how = ("--size", "188", "--base", "1", "--turns", "1", "--steps", "1", "--images", "1")
+    row = json.loads(call("augment.py", *how))
+    assert set(row["step_s"]) == set(row["batch_s"]) == {"plain", "usual", "elastic", "all"}
+    assert set(row["ratio"]) == set(row["processor_ratio"]) == {"usual", "elastic", "all"}
+    assert all(value > 0 for name in ("step_s", "batch_s", "ratio") for value in row[name].values())
+    assert row["ratio"]["all"] == pytest.approx(row["step_s"]["all"] / row["step_s"]["plain"], rel=0.01)
+
+
 @pytest.mark.parametrize("kernels", ["", "numpy"])
 def test_layers_of_every_kind(kernels: str) -> None:
     arguments = ("--size", "188", "--base", "2", "--runs", "1", "--layer", "1")

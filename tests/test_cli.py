@@ -22,7 +22,10 @@ from minitorch_unet.train import BEST, LAST, LOG
 
 __all__ = ["one_thread"]
 
-COMMANDS = ("demo", "train", "predict", "evaluate", "gradcheck", "plan", "info")
+COMMANDS = (
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "gradcheck", "plan", "compile",
+    "simulate", "info",
+)  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
 
@@ -80,11 +83,11 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("demo", ["--output", "--quick", "--seed", "--threads"]),
+        ("demo", ["--output", "--quick", "--seed", "--threads", "--device"]),
         ("train", ["--data", "--output", "--resume", "--config", "--validation", "--device", "--max-hours"]),
-        ("predict", ["checkpoint", "images", "--output", "--format", "--device", "--threads"]),
-        ("evaluate", ["checkpoint", "--data", "--only", "--json", "--panel", "--device"]),
-        ("gradcheck", ["filter"]),
+        ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
+        ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
+        ("gradcheck", ["filter", "--device"]),
         ("info", ["checkpoint"]),
     ],
 )
@@ -172,7 +175,7 @@ def test_sizes_that_differ_are_named(fails, data, tmp_path) -> None:
         (["--validation", "100%"], ["is no fraction between 0 and 1"]),
         (["--foreground", "7"], ["no label file holds the foreground value 7; values found: 0, 255"]),
         (["--layout", "ctc"], ["no data set found"]),
-        (["--device", "tpu"], ["device is 'tpu'; legal are 'cpu', 'cuda' and 'cuda:N'"]),
+        (["--device", "tpu"], ["device is 'tpu'; legal are 'cpu', 'cuda', 'cuda:N', 'simulate' and 'auto'"]),
     ],
 )
 def test_wrong_options_of_train(fails, data, tmp_path, options, parts) -> None:
@@ -191,7 +194,7 @@ def test_cuda_without_cupy(fails, trained, device) -> None:
 @pytest.mark.parametrize(
     ("toml", "parts"),
     [
-        ("bases = 3", ["unknown setting 'bases'; known are base, "]),
+        ("bases = 3", ["unknown setting 'bases'; known are angle, base, "]),
         ("base = '3'", ["base is '3'; it must be of type int"]),
         ("flips = 1", ["flips is 1; it must be of type bool"]),
         ("base = 3 4", ["run.toml: cannot be read as TOML"]),
@@ -427,7 +430,7 @@ def test_a_failing_gradcheck_is_exit_code_1(capsys, monkeypatch) -> None:
     from minitorch_unet import gradcheck_table
 
     row = gradcheck_table.Row("planted", 1.0, None, 0, "is wrong by 1")
-    monkeypatch.setattr(gradcheck_table, "run_table", lambda filter, progress: [row])
+    monkeypatch.setattr(gradcheck_table, "run_table", lambda filter, progress, device: [row])
     assert call("gradcheck") == 1
     assert "FAILED" in capsys.readouterr().out
 

@@ -53,7 +53,7 @@ def test_start_lr_depends_on_the_optimiser_unless_given() -> None:
 
 
 def test_config_from_names_an_unknown_setting_and_lists_what_exists() -> None:
-    with pytest.raises(ValueError, match=r"unknown setting 'epoch'; known are base, .*epochs"):
+    with pytest.raises(ValueError, match=r"unknown setting 'epoch'; known are angle, base, .*epochs"):
         config_from({"epoch": 3})
     assert config_from({"epochs": 3}) == TrainConfig(epochs=3)
 

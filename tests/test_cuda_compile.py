@@ -12,20 +12,24 @@ from minitorch_unet.cli import main
 
 compiles = pytest.mark.skipif(nvrtc.unavailable_reason() is not None, reason=str(nvrtc.unavailable_reason()))
 
+# Every variant for the newest architecture, the first variant for the others: `minitorch-unet compile` does them all.
 CASES = [
     pytest.param(path, variant, architecture, id="-".join((path.stem, *variant, architecture)))
     for path in inspection.sources()
-    for variant in inspection.read_source(path).variants
-    for architecture in inspection.read_source(path).architectures
+    for i, variant in enumerate(inspection.read_source(path).variants)
+    for architecture in inspection.read_source(path).architectures[-1 if i else 0 :]
 ]
 
 
 @compiles
 @pytest.mark.parametrize(("path", "variant", "architecture"), CASES)
 def test_kernels_keep_their_budgets(path: Path, variant: tuple[str, ...], architecture: str) -> None:
-    compiled = inspection.compile_file(path, variant, architecture)
+    source = inspection.read_source(path)
+    # Where no instruction is asked for none is listed: without stack and spills there is no local memory either.
+    listing = any(budget is not None and budget.needs for budget in source.budgets.values())
+    compiled = inspection.compile_file(path, variant, architecture, listing)
     assert compiled.kernels
-    assert inspection.findings(inspection.read_source(path), compiled) == []
+    assert inspection.findings(source, compiled) == []
 
 
 @pytest.mark.parametrize("path", inspection.sources(), ids=lambda path: path.stem)
@@ -100,8 +104,9 @@ extern "C" __global__ void product(float* c, const unsigned* a, const unsigned* 
 
 
 @pytest.fixture
-def check(tmp_path: Path):
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that writes a source and returns all that is found wrong with it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def checked(text: str, architecture: str = "sm_90a", *defines: str) -> str:
         path = tmp_path / "planted.cu"
@@ -186,7 +191,7 @@ def test_directives_are_read(tmp_path: Path) -> None:
 def test_directives_may_be_absent(tmp_path: Path) -> None:
     path = tmp_path / "some.cu"
     path.write_text("// nothing\n")
-    assert inspection.read_source(path) == inspection.Source(path, ((),), ("sm_80", "sm_90", "sm_90a"), {})
+    assert inspection.read_source(path) == inspection.Source(path, ((),), ("sm_80", "sm_90"), {})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from PIL import Image
 
 from minitorch_unet.data import (
     check_dataset,
+    folds,
     normalise,
     open_dataset,
     separate_touching,
@@ -299,7 +300,7 @@ def test_check_dataset_warns(tmp_path):
     data = open_dataset(make_pairs(tmp_path, [half(0)], images=[half(9, 9)]))
     warnings = [line for line in check_dataset(data) if line.startswith("warning:")]
     assert any("class 1 does not occur" in line for line in warnings)
-    assert any("0.png is constant" in line for line in warnings)
+    assert any("constant image: " in line and "0.png" in line for line in warnings)
 
 
 def test_check_dataset_reads_every_file(tmp_path):
@@ -398,5 +399,37 @@ def test_real_data_details():
     isbi = open_dataset(SHARED / "isbi2012")
     assert split_dataset(isbi, "20-23")[1].names == ["20", "21", "22", "23"]
     assert "class 0: 22.5 %, class 1: 77.5 %" in "\n".join(check_dataset(isbi, minimum_size=512))
-    eyes = split_dataset(open_dataset(SHARED / "chase_db1"), 0.2)[1]
-    assert eyes.groups == ["09", "09", "10", "10"]
+    eyes = open_dataset(SHARED / "chase_db1")
+    assert split_dataset(eyes, 0.2)[1].groups == ["09", "09", "10", "10"]
+    assert all(len(part) == 4 and len(set(part.groups)) == 2 for _, part in folds(eyes, 5))
+
+
+@needs_shared
+def test_fields_of_view_of_real_eyes():
+    """A disc of nearly the height of the picture: about pi/4 of a square of it, and hardly a vessel outside."""
+    eyes = open_dataset(SHARED / "chase_db1")
+    for index in (0, 7, 19):
+        sample = eyes[index]
+        inside = sample.label != -100
+        assert 0.66 < inside.mean() < 0.72 and not inside[:20, :20].any() and inside[480, 500]
+        label = eyes.entries[index].label()
+        assert label[~inside].sum() < 0.005 * label.sum()
+
+
+@needs_shared
+@pytest.mark.parametrize("folder", ["isbi2012", "dsb2018/fluo256", "dsb2018/fluo520x696", "chase_db1", "dic_hela"])
+def test_real_data_are_not_suspicious(folder):
+    lines = check_dataset(open_dataset(SHARED / folder))
+    assert not [line for line in lines if line.startswith("warning:")]
+    ordered = any(line.startswith("order: neighbours look alike") for line in lines)
+    assert ordered == (folder in ("isbi2012", "dic_hela"))
+
+
+@needs_shared
+def test_a_real_field_of_view_is_refused_as_a_label(tmp_path):
+    eyes = open_dataset(SHARED / "chase_db1")
+    for index in range(2):
+        inside = 255 * (eyes[index].label != -100).astype(np.uint8)
+        make_pairs(tmp_path, [inside], [eyes.entries[index].image()], [str(index)])
+    with pytest.raises(DataError, match="marks the field of view"):
+        open_dataset(tmp_path)

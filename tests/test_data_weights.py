@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from minitorch_unet.data import (
     SyntheticCells,
     augment,
+    border_distances,
     check_dataset,
     connected_components,
+    later_weight_map,
     separate_touching,
     split_dataset,
     touching_cells,
@@ -62,6 +64,59 @@ def test_weight_map_against_brute_force(seed, count, sigma):
     found = weight_map(ids, w0=10.0, sigma=sigma)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, weighted_slowly(ids, 10.0, sigma), rtol=2e-6, atol=2e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 4), st.booleans())
+def test_later_weight_map_against_brute_force(seed, count, own_label):
+    """The plugin's formula pixel by pixel: 1 in objects, 0 where ignored, three terms in the background."""
+    ids = blocks(seed, count=count)
+    label = separated_slowly(ids) if own_label else (ids > 0).astype(np.int64)
+    label[:3] = -100
+    found = later_weight_map(ids, label)
+    nearest, second = border_distances(ids)
+    objects = [np.argwhere(ids == number) for number in np.unique(ids) if number]
+    for pixel in np.ndindex(ids.shape):
+        distances = sorted(np.sqrt(((points - pixel) ** 2).sum(axis=1)).min() for points in objects)
+        d1, d2 = [*distances, np.inf, np.inf][:2]
+        assert (nearest[pixel], second[pixel]) == (pytest.approx(d1), pytest.approx(d2))
+        expected = 0.1 + 50 * np.exp(-((d1 + d2) ** 2) / (2 * 6**2)) + 0.9 * np.exp(-(d1**2) / (2 * 10**2))
+        expected = 0.0 if label[pixel] == -100 else 1.0 if label[pixel] else expected
+        assert found[pixel] == pytest.approx(expected, rel=2e-6, abs=2e-6)
+    assert found.dtype == np.float32
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 4))
+def test_equation_2_with_balance_and_ignored_regions_against_brute_force(seed, count):
+    ids = blocks(seed, count=count)
+    label = separated_slowly(ids)
+    label[:, -4:] = -100
+    found = weight_map(ids, 10.0, 5.0, [0.7, 1.9], label)
+    second_term = weighted_slowly(ids, 10.0, 5.0) - 1
+    expected = np.where(label == -100, 0, np.where(label == 1, 1.9, 0.7) + second_term)
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+def test_distances_reach_as_far_as_asked_for():
+    ids = np.zeros((9, 60), int)
+    ids[4, 5], ids[4, 50] = 1, 2
+    nearest, second = border_distances(ids)
+    assert nearest[4, 10] == 5 and second[4, 10] == 40
+    nearest, second = border_distances(ids, reach=12.0)
+    assert nearest[4, 10] == 5 and second[4, 10] == np.inf and nearest[4, 30] == np.inf
+    none = border_distances(np.zeros((3, 4), int))
+    assert all((distance == np.inf).all() for distance in none)
+
+
+def test_later_weight_map_refusals():
+    ids = np.ones((4, 4), int)
+    for how, words in (
+        ({"gap_sigma": 0}, "gap_sigma is 0"), ({"near_sigma": -1.0}, "near_sigma is -1.0"),
+        ({"label": np.ones((3, 4), int)}, "label has shape"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            later_weight_map(ids, **how)
 
 
 def test_weight_map_parts():

@@ -68,7 +68,7 @@ def check_probe(python: Path, package: Path, kernels: Path, cwd: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="the environment's layout is that of POSIX")
 def test_wheel_made_from_the_sdist(tmp_path: Path, checkout: Path) -> None:
     """`python -m build` makes the wheel from the unpacked sdist: what the sdist lacks is missing here too."""
-    planted = {"cpu": ["a.cpp", "a.h"], "cuda": ["a.cu", "a.cuh"]}
+    planted = {"cpu": ["a.cpp", "a.h"], "cuda": ["a.cu", "a.cuh"], "simulator": ["b.cpp", "b.h"]}
     for folder, names in planted.items():
         (checkout / "kernels" / folder).mkdir(exist_ok=True)
         for name in names:

@@ -8,10 +8,19 @@ import threading
 import numpy as np
 import pytest
 
-from minitorch_unet import Tensor, UNet, UNetSizes, manual_seed, no_grad, optim, planner, set_num_threads
+from minitorch_unet import Tensor, UNet, UNetSizes, cli, manual_seed, no_grad, optim, planner, set_num_threads
 from minitorch_unet import functional as F
-from minitorch_unet.backend import compiled, dry_run, get_num_threads, memory
+from minitorch_unet.backend import (
+    compiled,
+    devices,
+    dry_run,
+    get_num_threads,
+    library,
+    memory,
+    simulator_unavailable_reason,
+)
 from minitorch_unet.planner import Moment, bytes_of, format_plan, largest_size, plan
+from minitorch_unet.planner_gpu import OPTIMIZERS, format_gpu_plan, plan_gpu
 
 needs_kernels = pytest.mark.skipif(not compiled.available(), reason="plans are of the compiled kernels")
 
@@ -219,3 +228,59 @@ def test_the_rows_of_the_table_add_up() -> None:
     assert figures[-2] == pytest.approx(found.total / 2**20, abs=0.06)
 
 
+
+
+# ------------------------------------------------------------------------ a GPU's memory
+
+
+@pytest.mark.skipif(simulator_unavailable_reason() is not None, reason="kernels cannot be simulated")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gpu_plan_is_what_a_step_takes(optimizer: str, recompute: bool) -> None:
+    """The same step with its kernels run in the simulator, and its arrays counted by a pool."""
+    found = plan_gpu(44, base=4, batch=2, depth=2, recompute=recompute, optimizer=optimizer)
+    xp = library("simulate")
+    pool = xp.cuda.MemoryPool()
+    before = dict(devices._kernels)
+    devices._kernels.pop(xp, None)  # new ones, with workspaces of their own
+    try:
+        with xp.cuda.using_allocator(pool.malloc):
+            network = UNet(1, 2, 4, 2, recompute=recompute).to("simulate")
+            image = Tensor(np.ones((2, 1, 44, 44), np.float32), device="simulate")
+            with no_grad():
+                network(image)
+            assert pool.total_bytes() == found.prediction
+            updates = OPTIMIZERS[optimizer](network.parameters())
+            label = Tensor(np.ones((2, 4, 4), np.int64), device="simulate")
+            assert pool.used_bytes() == found.parameters + found.state + found.inputs
+            pool.free_all_blocks()
+            for _ in range(2):
+                updates.backward_and_step(F.cross_entropy(network(image), label))
+            assert pool.total_bytes() == found.total
+    finally:
+        devices._kernels.clear()
+        devices._kernels.update(before)
+    rows = format_gpu_plan(found).splitlines()
+    assert rows[-2].split()[-2] == f"{found.total / 2**20:.1f}"
+
+
+def test_gpu_plan_of_the_papers_network() -> None:
+    found = plan_gpu(572)
+    assert 4 * 31_030_658 <= found.parameters < 4 * 31_030_658 + 64 * 512
+    assert found.state < found.parameters + 1024
+    assert found.parameters < found.prediction < found.total
+    assert found.total > found.parameters * 3  # parameters, velocities, gradients
+    with pytest.raises(ValueError, match="plan: optimizer is 'lion'; legal are 'sgd', 'adam'"):
+        plan_gpu(572, optimizer="lion")
+    with pytest.raises(ValueError, match="size 571 is not legal"):
+        plan_gpu(571)
+
+
+def test_gpu_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    how = ["plan", "--device", "cuda", "--size", "44", "--base", "2", "--depth", "2", "--budget", "1MiB"]
+    assert cli.main(how) == 0
+    out = capsys.readouterr().out
+    assert "training step on a GPU" in out
+    assert out.splitlines()[-1].startswith("largest size for a step within 1MiB")
+    assert cli.main([*how, "--picture", "a.png"]) == 2
+    assert "--picture shows the memory of the processor" in capsys.readouterr().err

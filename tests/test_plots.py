@@ -11,7 +11,14 @@ from minitorch_unet import plots
 from minitorch_unet.data import Sample, read_image
 from minitorch_unet.data.weights import IGNORE
 from minitorch_unet.planner import Moment
-from minitorch_unet.plots import ERROR_COLOURS, loss_curve, memory_over_a_step, panel
+from minitorch_unet.plots import (
+    ERROR_COLOURS,
+    augmentation_panel,
+    loss_curve,
+    memory_over_a_step,
+    panel,
+    weight_panel,
+)
 
 
 def colour_share(picture: np.ndarray, colour: tuple[float, float, float]) -> float:
@@ -108,3 +115,32 @@ def test_stages_are_equally_wide_and_each_pass_has_its_own() -> None:
     x, stages = plots._positions(moments())
     assert stages == [("forward", "down 0"), ("forward", "head"), ("backward", "head"), ("backward", "down 0")]
     assert x.tolist() == [0.25, 0.75, 1.5, 2.5, 3.25, 3.75]
+
+
+def test_weight_panel_shows_the_gradient_red_where_the_score_is_to_fall(tmp_path) -> None:
+    shape = (16, 16)
+    label, zeros = np.zeros(shape, np.int64), np.zeros(shape)
+    infinite = np.full(shape, np.inf)  # without objects
+    share = {}
+    for name, gradient in (("fall", np.ones(shape)), ("rise", -np.ones(shape)), ("none", zeros)):
+        weight_panel(label, zeros, infinite, infinite, gradient, tmp_path / f"{name}.png")
+        picture = read_image(tmp_path / f"{name}.png")
+        assert picture.shape == (429, 1870, 3)
+        red, blue = (103 / 255, 0, 31 / 255), (5 / 255, 48 / 255, 97 / 255)
+        share[name] = [colour_share(picture, red), colour_share(picture, blue)]
+    assert share["fall"][0] > 0.05 > share["fall"][1] and share["rise"][1] > 0.05 > share["rise"][0]
+    assert max(share["none"]) < 0.01
+
+
+def test_augmentation_panel_has_a_column_for_each_draw(tmp_path) -> None:
+    image = np.full((1, 12, 12), 0.5, np.float32)
+    ids, lines = np.zeros((12, 12), np.int32), np.zeros((12, 12), np.uint8)
+    ids[3:9, 3:9], lines[5] = 1, 1
+    widths = []
+    for count in (1, 3):
+        augmentation_panel([(image, ids, lines)] * count, tmp_path / "a.png")
+        picture = read_image(tmp_path / "a.png")
+        widths.append(picture.shape[1])
+        assert colour_share(picture, (1.0, 0.75, 0.1)) > 0.01, "the object's border"
+        assert colour_share(picture, (0.5, 0.5, 0.5)) > 0.1, "the image"
+    assert widths == [319, 957]

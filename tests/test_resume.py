@@ -37,6 +37,17 @@ CONFIGS = {
         "warm_up": 2,
         "tile": 28,
     },
+    "elastic": {
+        "elastic": 3.0,
+        "angle": 30.0,
+        "zoom": 0.2,
+        "noise": 0.1,
+        "blur": 1.0,
+        "weights": "later",
+        "batch": 2,
+        "tile": 20,
+        "epochs": 3,
+    },
     "adamw clip dice": {
         "optimizer": "adamw",
         "clip": 0.1,

@@ -1,4 +1,5 @@
 // Multiply-adds and nothing else: every thread keeps eight independent sums x = x * factor + term in registers.
+//@ budget: registers 32, shared 0, needs FFMA
 extern "C" __global__ void __launch_bounds__(256) multiply_adds(float* y, float factor, float term, int rounds) {
   float x[8];
 #pragma unroll

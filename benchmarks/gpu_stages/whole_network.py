@@ -7,6 +7,7 @@ Precisions as in rival.py: "float32" (as accurate as float32), "tf32" (factors o
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,8 +20,8 @@ from minitorch_unet import functional as F
 
 from .rival import BATCHES, BLOCK, PRECISIONS
 
-# Largest relative rms error of the scores and of the first and last weight's gradient against float64, small network.
-TOLERANCES = {"float32": 1e-5, "tf32": 1e-2, "bfloat16": 6e-2}
+# Relative rms errors against float64 that a small network's scores and weights' gradients may have.
+TOLERANCES = {"float32": (1e-5, 1e-5), "tf32": (5e-3, 5e-2), "bfloat16": (3e-2, 0.25)}
 
 
 def items(settings: dict[str, Any]) -> list[Item]:
@@ -46,13 +47,13 @@ def precision_set(precision: str) -> Iterator[None]:
         mt.set_float32_matmul_precision(before)
 
 
-def small_network() -> tuple[mt.UNet, np.ndarray, np.ndarray]:
-    """A network of two levels, an image and labels, the same at every call; on the processor."""
-    mt.manual_seed(0)
-    network = mt.UNet(base=16, depth=1)
-    rng = np.random.default_rng(0)
-    image = rng.standard_normal((2, 1, 36, 36), dtype=np.float32)
-    out = network.sizes.output_size(36)
+def small_network(seed: int) -> tuple[mt.UNet, np.ndarray, np.ndarray]:
+    """A network of one pooling, an image and labels, the same for the same seed; on the processor."""
+    mt.manual_seed(seed)
+    network = mt.UNet(base=8, depth=1)
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal((2, 1, 28, 28), dtype=np.float32)
+    out = network.sizes.output_size(28)
     return network, image, rng.integers(0, 2, (2, out, out))
 
 
@@ -64,15 +65,23 @@ def gradients(network: mt.UNet, image: np.ndarray, label: np.ndarray, device: st
 
 
 def agreement(d: Device, precision: str) -> dict[str, Any]:
-    """Errors of the scores and gradients of a small network against the reference in float64 on the processor."""
-    network, image, label = small_network()
-    exact = gradients(small_network()[0].to(np.float64), image.astype(np.float64), label, "cpu")
-    with precision_set(precision):
-        found = gradients(network.to(d.name), image, label, d.name)
-    errors = [relative_error(a, b) for a, b in zip(found, exact, strict=True)]
-    row = {"scores_error": errors[0], "largest_gradient_error": max(errors[1:])}
-    if not max(errors) < TOLERANCES[precision]:  # NaN as well
-        raise Failed(f"errors {errors[0]:.1e}, {max(errors[1:]):.1e} exceed {TOLERANCES[precision]:.0e}", **row)
+    """Errors of scores and gradients of small networks against the reference in float64 on the processor.
+
+    The median over networks: rounding can turn a ReLU on or off, which is no error but changes all gradients.
+    """
+    scores, largest = [], []
+    for seed in range(3 if d.simulated else 7):
+        network, image, label = small_network(seed)
+        exact = gradients(small_network(seed)[0].to(np.float64), image.astype(np.float64), label, "cpu")
+        with precision_set(precision):
+            found = gradients(network.to(d.name), image, label, d.name)
+        errors = [relative_error(a, b) for a, b in zip(found, exact, strict=True)]
+        scores.append(errors[0])
+        largest.append(max(errors[1:]))
+    row = {"scores_error": statistics.median(scores), "gradient_error": statistics.median(largest)}
+    for (name, value), legal in zip(row.items(), TOLERANCES[precision], strict=True):
+        if not value < legal:  # NaN as well
+            raise Failed(f"{name} {value:.1e} exceeds {legal:.0e}", **row)
     return row
 
 

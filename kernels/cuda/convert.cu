@@ -20,7 +20,7 @@ DEVICE void converted(const FROM* x, Strides x_map, TO* y, Strides y_map, int re
 }
 
 // y = x, or max(x, 0) with relu.
-//@ budget: registers 40, shared 0
+//@ budget: registers 32, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) convert(
     const FROM* x, long long x_image, long long x_row, int x_pixel, TO* y, long long y_image, long long y_row, int y_pixel,
     int relu, int lane_bits, int pixels_per_block, int pixels, int columns, int channels, int wide) {

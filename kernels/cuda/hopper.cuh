@@ -169,6 +169,9 @@ HOPPER void warpgroup_sync(int id) {
 #endif
 }
 
+// The thread's warpgroup; told by one lane to the others, by which the compiler knows that they agree.
+HOPPER int warpgroup_index() { return __shfl_sync(0xffffffffu, (int)(threadIdx.x / 128), 0); }
+
 // The registers a thread has from here on; what one warpgroup gives up another can take.
 template <int COUNT> HOPPER void registers_fewer() {
   static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256, "setmaxnreg takes multiples of 8 from 24 to 256");
@@ -190,6 +193,8 @@ HOPPER unsigned long long descriptor(const void* tile, unsigned leading, unsigne
 }
 HOPPER unsigned long long k_major(const void* tile) { return descriptor(tile, 16, 1024); }
 HOPPER unsigned long long mn_major(const void* tile, unsigned next) { return descriptor(tile, next, 1024); }
+// The same, some bytes further on in the tile.
+HOPPER unsigned long long advanced(unsigned long long matrix, int bytes) { return matrix + (unsigned)(bytes / 16); }
 
 // Before the first wgmma, and whenever its accumulators were touched by anything else.
 HOPPER void wgmma_fence() {

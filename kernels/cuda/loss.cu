@@ -54,7 +54,7 @@ DEVICE float energy_of_pixel(const Scores& scores, int label, float weight, floa
 // Sums of energy, weight and illegal labels over this block's pixels, to parts[block][3]; and, if `gradient` is given,
 // gradient[pixel][class] = factor w (p - [class is the label]), the factor being `scale`, times *device_scale if that is
 // given. Labels are bytes or whole numbers of 64 bits, whichever pointer is not null.
-//@ budget: registers 64, shared 2048
+//@ budget: registers 48, shared 2048
 extern "C" __global__ void __launch_bounds__(THREADS) softmax_cross_entropy(
     const float* scores, long long image, long long channel, long long pixel, const unsigned char* byte_labels,
     const long long* labels, const float* weight, const float* pixel_weight, int classes, int pixels, int count,
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax_cross_entropy(
 
 // From the parts of `count` blocks: sums = (energy, weight, illegal labels), share = 1, or 1 / weight with `mean` (0 if no
 // pixel has weight, which is a fault), and loss = energy share. One block.
-//@ budget: registers 40, shared 2048
+//@ budget: registers 32, shared 2048
 extern "C" __global__ void __launch_bounds__(THREADS) finish_cross_entropy(
     const double* parts, int count, int mean, double* sums, double* share, float* loss, long long* faults) {
   __shared__ double room[THREADS];
@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) finish_cross_entropy(
 
 // out = gradient times gy, the loss's own gradient, times share. Both arrays begin at a multiple of 16 bytes; a thread serves
 // the WIDE values that fill 16 bytes.
-//@ budget: registers 40, shared 0
+//@ budget: registers 32, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) scale_gradient(
     const float* gradient, float* out, long long size, const double* share, const float* gy) {
   float factor = (float)(*share * *gy);

@@ -2,8 +2,8 @@
 //
 // Symbols: H W input rows columns, P Q output rows columns, R S window rows columns. Maps lie channels-last (streaming.cuh);
 // y, the winners and gx are dense. A winner is the number of a window's tap in row-major order: the first of equal values,
-// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V values
-// filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
+// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V
+// values filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
 //@ variants: T=float; T=half; T=bf16
 #include "streaming.cuh"
 
@@ -66,7 +66,7 @@ template <int V> DEVICE void halved(const T* x, Strides map, T* y, unsigned char
 }
 
 // Windows of 2x2 that touch, all inside x: the U-Net's.
-//@ budget: registers 64, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, unsigned char* winners, int p, int q, int channels,
     int wide) {
@@ -95,7 +95,7 @@ template <int V> DEVICE void halved_back(const T* gy, Strides map, const unsigne
 }
 
 // The gradient of `halve`, all of whose input is covered by windows.
-//@ budget: registers 48, shared 0
+//@ budget: registers 48, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve_backward(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const unsigned char* winners, T* gx, int p, int q,
     int channels, int wide) {
@@ -107,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) halve_backward(
 }
 
 // Windows of any kind, of up to 256 taps; beyond x every value is -infinity.
-//@ budget: registers 48, shared 0
+//@ budget: registers 40, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) max_pool2d(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, unsigned char* winners, int h, int w, int p, int q,
     int r, int s, int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int channels) {
@@ -132,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) max_pool2d(
 
 // The gradient of `max_pool2d`: each input pixel adds up, in the order of the taps, what the windows send that it has won. So
 // windows may overlap, and no two threads ever write to one place.
-//@ budget: registers 56, shared 0
+//@ budget: registers 40, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) max_pool2d_scatter(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const unsigned char* winners, T* gx, int h, int w, int p,
     int q, int r, int s, int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int channels) {
@@ -152,7 +152,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) max_pool2d_scatter(
 }
 
 // The value of x at each window's winner, 0 where that lies beyond x: the transpose of max_pool2d_scatter.
-//@ budget: registers 40, shared 0
+//@ budget: registers 24, shared 0
 extern "C" __global__ void __launch_bounds__(THREADS) max_pool2d_gather(
     const T* x, long long x_image, long long x_row, int x_pixel, const unsigned char* winners, T* y, int h, int w, int p, int q,
     int s, int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int channels) {

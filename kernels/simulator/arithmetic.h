@@ -75,8 +75,8 @@ static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 static inline float __saturatef(float a) { return a > 0.0f ? (a < 1.0f ? a : 1.0f) : 0.0f; }
 namespace cusim {
-static inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
-static inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+static inline float reciprocal_root(float x) { return 1.0f / sqrtf(x); }
+static inline double reciprocal_root(double x) { return 1.0 / std::sqrt(x); }
 // A float that no int can hold becomes the nearest one that can, NaN becomes 0: as the GPU converts.
 static inline int to_int(float x) {
   return x != x ? 0 : x >= 2147483648.0f ? INT_MAX : x <= -2147483648.0f ? INT_MIN : (int)x;
@@ -84,9 +84,9 @@ static inline int to_int(float x) {
 static inline unsigned to_unsigned(float x) { return x > 0.0f ? (x >= 4294967296.0f ? UINT_MAX : (unsigned)x) : 0u; }
 }  // namespace cusim
 // Macros, because the C library declares some of these names itself.
-#define rsqrtf(x) cusim::rsqrt((float)(x))
-#define rsqrt(x) cusim::rsqrt(x)
-#define __frsqrt_rn(x) cusim::rsqrt((float)(x))
+#define rsqrtf(x) cusim::reciprocal_root((float)(x))
+#define rsqrt(x) cusim::reciprocal_root(x)
+#define __frsqrt_rn(x) cusim::reciprocal_root((float)(x))
 #define __expf(x) expf(x)
 #define __exp10f(x) powf(10.0f, x)
 #define __logf(x) logf(x)

@@ -36,13 +36,14 @@ void refine(Region& region, int shift) {
   region.shift = shift;
 }
 
-std::string describe(const Region& region, const char* p) {
+// Elements of shared memory are as large as what is accessed: their type is not known here.
+std::string describe(const Region& region, const char* p, size_t n) {
   const long long offset = p - region.begin, size = region.end - region.begin;
-  const long long item = region.item;
-  std::string text = item ? "element " + std::to_string(offset / item) : "byte " + std::to_string(offset);
-  if (item && offset % item) text += " (byte " + std::to_string(offset % item) + " of it)";
-  text += " of " + region.name;
-  return text + " (" + (item ? std::to_string(size / item) + " elements)" : std::to_string(size) + " bytes)");
+  const long long item = region.item ? region.item : n > 4 ? 4 : (long long)n;
+  std::string text = "element " + std::to_string(offset / item);
+  if (offset % item) text += " (byte " + std::to_string(offset % item) + " of it)";
+  text += " of " + region.name + ", which has " + std::to_string(size / item);
+  return region.item ? text : text + " of " + std::to_string(item) + " bytes";
 }
 
 [[noreturn]] static void out_of_bounds(const char* p, size_t n, bool write, const Region* last, void* pc) {
@@ -54,12 +55,9 @@ std::string describe(const Region& region, const char* p) {
     if (!last && (!region || distance(r) < distance(*region))) region = &r;
   if (!region) fail_at(pc, "out of bounds", "%s of %zu bytes at an address that belongs to no argument", verb, n);
   const long long unit = region->item ? region->item : 1;
-  const char* units = region->item ? "elements" : "bytes";
-  const long long size = (region->end - region->begin) / unit;
-  const std::string whose = region->name + " (" + std::to_string(size) + " " + units + ")";
   if (p < region->begin)
-    fail_at(pc, "out of bounds", "%s of %zu bytes, %lld %s before the beginning of %s", verb, n, (region->begin - p + unit - 1) / unit, units, whose.c_str());
-  fail_at(pc, "out of bounds", "%s of %zu bytes at %s %lld of %s, which ends before", verb, n, region->item ? "element" : "byte", (p - region->begin) / unit, whose.c_str());
+    fail_at(pc, "out of bounds", "%s of %zu bytes that begins %lld %s before %s", verb, n, (region->begin - p + unit - 1) / unit, region->item ? "elements" : "bytes", region->name.c_str());
+  fail_at(pc, "out of bounds", "%s of %zu bytes at %s", verb, n, describe(*region, p, n).c_str());
 }
 
 // Where an instruction found its memory last: the first guess next time, and a good one for whose bounds were meant.
@@ -82,7 +80,9 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
     Region& region = regions[guess.region];
     if (p >= region.begin && p + n <= region.end) return &region;
   }
-  if (p >= stacks && p < stacks + MAX_THREADS * STACK_BYTES) {
+  if (p >= stacks - STACK_BYTES && p < stacks + MAX_THREADS * STACK_BYTES) {
+    const char* own = stacks + cur->linear * STACK_BYTES;
+    if (p < own && (char*)__builtin_frame_address(0) < own) fail_at(pc, "stack", STACK_TOO_SMALL, STACK_BYTES >> 10);
     const int owner = (int)((p - stacks) / STACK_BYTES);
     if (owner != cur->linear) fail_at(pc, "local memory", "access to a local variable of thread %s", thread_name(owner).c_str());
     return nullptr;
@@ -100,11 +100,13 @@ static Region* look_up(const char* p, size_t n, bool write, void* pc) {
   out_of_bounds(p, n, write, known ? &regions[guess.region] : nullptr, pc);
 }
 
+static size_t accessed;  // bytes of the access that is looked at
+
 [[noreturn]] static void race(const char* did, const char* what, const Region& region, const char* p, uint32_t time, int other, uint32_t other_pc, void* pc) {
   const std::string there = other_pc ? place(code_base + other_pc) : std::string();
   if (time < block_begin)
-    fail_at(pc, "race", "%s %s, which another block %s%s; blocks run in any order", did, describe(region, p).c_str(), what, there.c_str());
-  fail_at(pc, "race", "%s %s, which thread %s %s%s with no barrier between", did, describe(region, p).c_str(), thread_name(other).c_str(), what, there.c_str());
+    fail_at(pc, "race", "%s %s, and another block %s it%s; blocks run in any order", did, describe(region, p, accessed).c_str(), what, there.c_str());
+  fail_at(pc, "race", "%s %s, and thread %s %s it%s, with no barrier between", did, describe(region, p, accessed).c_str(), thread_name(other).c_str(), what, there.c_str());
 }
 
 static void check_against_writes(const Region& region, const Cell& cell, const char* p, const char* did, bool atomic, void* pc) {
@@ -112,7 +114,7 @@ static void check_against_writes(const Region& region, const Cell& cell, const c
   if (cell.write_time >= first && !cell.by_unit && !happened_before(cell.write_time, cell.writer))
     race(did, "writes", region, p, cell.write_time, cell.writer, cell.write_pc, pc);
   if (cell.atomic_time >= first && !atomic && !happened_before(cell.atomic_time, cell.atomic_writer))
-    race(did, "changes by an atomic operation", region, p, cell.atomic_time, cell.atomic_writer, cell.atomic_pc, pc);
+    race(did, "atomically changes", region, p, cell.atomic_time, cell.atomic_writer, cell.atomic_pc, pc);
 }
 
 static void check_against_reads(const Region& region, const Cell& cell, const char* p, const char* did, void* pc) {
@@ -174,7 +176,7 @@ static bool is_uninitialised;
 static void note_uninitialised(const Region& region, const char* p, void* pc) {
   if (is_uninitialised) return;
   is_uninitialised = true;
-  uninitialised = {"uninitialised", "reads " + describe(region, p) + ", which no thread of the block has written", launch.block, cur->tid, pc};
+  uninitialised = {"uninitialised", "reads " + describe(region, p, accessed) + ", but no thread of the block has written it", launch.block, cur->tid, pc};
 }
 void check_failure(Failure& failure) {
   const bool explains_more = failure.kind == "race" || failure.kind == "barrier" || failure.kind == "warp" || failure.kind == "deadlock";
@@ -190,6 +192,7 @@ void access(const void* address, size_t n, Access how, void* pc) {
   const char* p = (const char*)address;
   Region* region = look_up(p, n, how == WRITE || how == ATOMIC, pc);
   if (!region) return;
+  accessed = n;
   const size_t offset = p - region->begin;
   if (region->shift && ((offset | n) & ((1u << region->shift) - 1))) refine(*region, (offset | n) & 1 ? 0 : 1);
   const uint32_t here = (uint32_t)((char*)pc - code_base);
@@ -198,12 +201,12 @@ void access(const void* address, size_t n, Access how, void* pc) {
     Cell& cell = region->cells[i];
     const char* where = region->begin + (i << region->shift);
     if (cell.pending)
-      fail_at(pc, "async", "%s %s while an asynchronous copy is on its way there%s: the wait for it is missing or lets too many groups go on",
-              how == WRITE ? "writes" : "reads", describe(*region, where).c_str(), place(code_base + cell.write_pc).c_str());
+      fail_at(pc, "async", "%s %s, while an asynchronous copy is on its way there%s: the wait for it is missing or lets too many groups go on",
+              how == WRITE ? "writes" : "reads", describe(*region, where, n).c_str(), place(code_base + cell.write_pc).c_str());
     if (how != WRITE) {
       if (region->shared && cell.write_time < block_begin && cell.atomic_time < block_begin) note_uninitialised(*region, where, pc);
     }
-    const char* did = how == ATOMIC ? "changes by an atomic operation" : how == WRITE ? "writes" : "reads";
+    const char* did = how == ATOMIC ? "atomically changes" : how == WRITE ? "writes" : "reads";
     check_against_writes(*region, cell, where, did, how == ATOMIC || how == VOLATILE_READ, pc);
     if (how == VOLATILE_READ) continue;
     if (how == READ) {

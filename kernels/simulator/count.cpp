@@ -56,40 +56,41 @@ void access(const void* address, size_t n, Access how, void* pc) {
   i.requests[k].lanes |= 1u << cur->lane;
 }
 
-static int passes(const Request& r, int bytes) {
-  const int group = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8, words = bytes <= 4 ? 1 : bytes / 4;
-  int sum = 0;
+// How many passes the banks need for a request, and how many they would need if no two words met in one bank.
+struct Need { int needed, least; };
+static Need passes(const Request& r, int bytes) {
+  const int words = bytes <= 4 ? 1 : bytes / 4, group = 32 / words;
+  Need sum = {};
   for (int first = 0; first < 32; first += group) {
-    std::vector<uintptr_t> seen[32];
-    size_t most = 0;
+    uintptr_t seen[32][32];
+    int count[32] = {}, most = 0;
     for (int lane = first; lane < first + group; lane++) {
-      if (!(r.lanes >> lane & 1)) continue;
-      for (int w = 0; w < words; w++) {
+      for (int w = 0; w < words && (r.lanes >> lane & 1); w++) {
         const uintptr_t word = r.address[lane] / 4 + w;
-        std::vector<uintptr_t>& bank = seen[word % 32];
-        if (std::find(bank.begin(), bank.end(), word) == bank.end()) bank.push_back(word);
-        most = std::max(most, bank.size());
+        uintptr_t* bank = seen[word % 32];
+        int& n = count[word % 32];
+        if (std::find(bank, bank + n, word) == bank + n) bank[n++] = word;
+        most = std::max(most, n);
       }
     }
-    sum += (int)most;
+    sum.needed += most;
+    sum.least += most > 0;
   }
   return sum;
 }
-static int groups(const Request& r, int bytes) {
-  const int group = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8;
-  int sum = 0;
-  for (int first = 0; first < 32; first += group)
-    sum += (r.lanes >> first & (group == 32 ? ~0u : (1u << group) - 1)) != 0;
-  return sum;
-}
-static int sectors(const Request& r, int bytes) {
-  std::vector<uintptr_t> all;
+// How many sectors a request touches, and how many would hold the different words that it is about.
+static Need sectors(const Request& r, int bytes) {
+  std::vector<uintptr_t> touched, words;
   for (unsigned left = r.lanes; left; left &= left - 1) {
     const uintptr_t p = r.address[__builtin_ctz(left)];
-    for (uintptr_t s = p / 32; s <= (p + bytes - 1) / 32; s++) all.push_back(s);
+    words.push_back(p);
+    for (uintptr_t s = p / 32; s <= (p + bytes - 1) / 32; s++) touched.push_back(s);
   }
-  std::sort(all.begin(), all.end());
-  return (int)(std::unique(all.begin(), all.end()) - all.begin());
+  const auto different = [](std::vector<uintptr_t>& all) {
+    std::sort(all.begin(), all.end());
+    return (int)(std::unique(all.begin(), all.end()) - all.begin());
+  };
+  return {different(touched), (different(words) * bytes + 31) / 32};
 }
 
 void count_flush(int warp) {
@@ -98,10 +99,11 @@ void count_flush(int warp) {
     Totals& sum = totals[{pc, i.shared, i.write}];
     for (const Request& r : i.requests) {
       const int bytes = __builtin_popcount(r.lanes) * i.bytes;
+      const Need p = i.shared ? passes(r, i.bytes) : sectors(r, i.bytes);
       sum.requests++;
       sum.bytes += bytes;
-      sum.units += i.shared ? passes(r, i.bytes) : sectors(r, i.bytes);
-      sum.least += i.shared ? groups(r, i.bytes) : (bytes + 31) / 32;
+      sum.units += p.needed;
+      sum.least += p.least;
     }
   }
   open[warp].clear();

@@ -16,7 +16,7 @@ namespace cusim {
 namespace hopper {
 
 // Addresses of the shared memory window, as instructions and descriptors take them. Dynamic shared memory begins at a
-// multiple of 16 only, which is all that a GPU promises; a kernel that needs more must align at run time.
+// multiple of 128 only, which is all that DYN_SMEM promises; a kernel that needs more must align at run time.
 uint32_t shared_address(const void* p);
 
 void barrier_init(void* barrier, int arrivals);

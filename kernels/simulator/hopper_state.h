@@ -12,7 +12,7 @@ struct Range {
   bool meets(const Range& other) const { return first < other.last && other.first < last; }
 };
 
-constexpr uint32_t WINDOW = 1024 + 16;  // where dynamic shared memory begins in it
+constexpr uint32_t WINDOW = 1024 + 896;  // where dynamic shared memory begins in it: DYN_SMEM promises 128 bytes
 
 // The memory behind an address of the window; n bytes from there must be dynamic shared memory.
 char* memory_at(uint32_t address, uint32_t n, const char* what, void* pc);

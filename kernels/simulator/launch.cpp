@@ -37,8 +37,9 @@ API void* cusim_base() {
   return info.dli_fbase;
 }
 
-API size_t cusim_stack_bytes() { return MAX_THREADS * STACK_BYTES; }
-API void cusim_set_stacks(void* memory) { stacks = (char*)memory; }
+// One more than there are threads, below the first: what runs over there does no harm until it is noticed.
+API size_t cusim_stack_bytes() { return (MAX_THREADS + 1) * STACK_BYTES; }
+API void cusim_set_stacks(void* memory) { stacks = (char*)memory + STACK_BYTES; }
 
 API const char* cusim_failure_kind() { return failure.kind.c_str(); }
 API const char* cusim_failure_text() { return failure.text.c_str(); }

@@ -84,7 +84,7 @@ static void go(Context& from, Fiber* to) {
 
 static void check_stack(const Fiber& f) {
   if (*(uint64_t*)(stacks + f.linear * STACK_BYTES) != STACK_MARK)
-    fail_as("stack", "the thread's local variables and calls take more than %zu KiB", STACK_BYTES >> 10);
+    fail_as("stack", STACK_TOO_SMALL, STACK_BYTES >> 10);
 }
 
 static std::string who_waits() {

@@ -15,6 +15,7 @@ namespace cusim {
 
 constexpr int MAX_THREADS = 1024, MAX_WARPS = 32, NAMED_BARRIERS = 16;
 constexpr size_t STACK_BYTES = 256 << 10;        // of address space; memory is taken as it is touched
+constexpr char STACK_TOO_SMALL[] = "the thread's local variables and calls take more than %zu KiB";
 constexpr uint64_t IDLE_YIELDS_MOST = 1 << 26;    // then nothing will ever happen
 constexpr uint64_t STACK_MARK = 0x6b63617473646e65;  // at a stack's far end: overwritten by a kernel that needs more
 

@@ -57,6 +57,6 @@ inline bool happened_before(uint32_t time, int thread) {
 Region* find_region(const char* p, void* pc);
 Region& region_of_access(const char* p, size_t n, bool write, void* pc);
 void refine(Region& region, int shift);
-std::string describe(const Region& region, const char* p);
+std::string describe(const Region& region, const char* p, size_t n);
 
 }  // namespace cusim

@@ -7,11 +7,13 @@ used, else cpu.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from . import compiled, dry
 from .cpu import CpuKernels
 from .reference import Kernels
+from .threads import get_num_threads
 
 Array = Any  # numpy.ndarray, cupy.ndarray or the stand-in's: all speak the same language
 
@@ -59,11 +62,16 @@ def _cuda_unavailable_reason() -> str | None:
 
 
 def simulator_unavailable_reason() -> str | None:
-    """Why kernels cannot be simulated here, in words; None when they can."""
-    compiler = os.environ.get("CXX") or "g++"
-    if shutil.which(compiler.split()[0]) is None:
-        return f"the C++ compiler {compiler!r}, which builds the kernels, is not found"
-    return None
+    """Why kernels cannot be simulated here, in words; None when they can, or need not (in a dry run)."""
+    if "minitorch_unet.simulator.standin" in sys.modules and standin().dry_running():
+        return None
+    return _compiler_missing_reason(os.environ.get("CXX") or "g++")
+
+
+@functools.cache
+def _compiler_missing_reason(compiler: str) -> str | None:
+    found = shutil.which(compiler)
+    return None if found else f"the C++ compiler {compiler!r}, which builds the kernels, is not found"
 
 
 def is_array(value: Any) -> bool:
@@ -137,6 +145,29 @@ def memory_order(array: Array) -> tuple[int, ...]:
     return tuple(sorted(range(array.ndim), key=lambda i: (-abs(array.strides[i]), i)))
 
 
+def is_device(target: Any) -> bool:
+    """Whether this is the name of a device, be it there or not."""
+    return isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "simulate", "auto")
+
+
+def describe_device(device: str) -> str:
+    """A device, given in its full form, in words: `cuda:0 (NAME, 80 GiB)`."""
+    if device == "cpu":
+        return f"cpu ({get_num_threads()} threads)"
+    if device == "simulate":
+        return "simulate (CUDA kernels on the processor: slow, for tests)"
+    properties = library(device).cuda.runtime.getDeviceProperties(int(device.partition(":")[2]))
+    return f"{device} ({properties['name'].decode()}, {properties['totalGlobalMem'] / 2**30:.0f} GiB)"
+
+
+def laid_out(array: Array, order: tuple[int, ...]) -> Array:
+    """The array with its axes in this order in memory, without gaps; itself if it is so already."""
+    inner = array.transpose(order)
+    if inner.flags.c_contiguous:
+        return array
+    return array_module(array).ascontiguousarray(inner).transpose(np.argsort(order).tolist())
+
+
 def to_device(array: Array, device: str) -> Array:
     """The array on `device`, its axes in the same order in memory; the same object if it is already there."""
     device = check_device(device)
@@ -145,14 +176,14 @@ def to_device(array: Array, device: str) -> Array:
         return array
     array = np.asarray(array) if isinstance(array, np.generic) else array
     order = memory_order(array)
-    laid_out, back = array.transpose(order), np.argsort(order).tolist()  # CuPy transfers in C order only
+    inner, back = array.transpose(order), np.argsort(order).tolist()  # CuPy transfers in C order only
     if device == "cpu":
-        return laid_out.get().transpose(back)
+        return inner.get().transpose(back)
     if "simulate" in (source, device) and source != "cpu":
-        laid_out = laid_out.get()
+        inner = inner.get()
     xp = library(device)
     with xp.cuda.Device(int(device.partition(":")[2] or 0)):
-        made = xp.asarray(np.asarray(laid_out, order="C")) if isinstance(laid_out, np.ndarray) else laid_out.copy()
+        made = xp.asarray(np.asarray(inner, order="C")) if isinstance(inner, np.ndarray) else inner.copy()
     return made.transpose(back)
 
 
@@ -177,6 +208,23 @@ def _make_kernels(xp: Any) -> Kernels:
 
         return CudaKernels(xp)
     return CpuKernels() if compiled.available() else Kernels(xp)
+
+
+@contextlib.contextmanager
+def dry_gpu() -> Iterator[Any]:
+    """Within it device "simulate" runs dry, see the stand-in's `dry`: gives the memory pool that counts its arrays.
+
+    With kernels of its own, since what they keep would be without values.
+    """
+    pool = standin().cuda.MemoryPool()
+    before = _kernels.pop(standin(), None)
+    try:
+        with standin().dry(), standin().cuda.using_allocator(pool.malloc):
+            yield pool
+    finally:
+        _kernels.pop(standin(), None)
+        if before is not None:
+            _kernels[standin()] = before
 
 
 _compiled_kernels = functools.cache(CpuKernels)

@@ -8,6 +8,7 @@ convolution is a matrix product of (pixels, S*C) with (S*C, K). Any other memory
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import memory
-from .draws import Draws
+from .draws import NUMBERS_PER_BLOCK, Draws
 from .precision import is_short, wide
 from .threads import run_parallel
 from .updates import Updates
@@ -23,6 +24,7 @@ from .updates import Updates
 Array = Any
 Pair = tuple[int, int]
 
+PIECE_NUMBERS = 1 << 16  # random numbers drawn at a time: a multiple of what a block of theirs holds
 SLAB_PIXELS = 768  # output pixels a matrix product works on at a time: measured best between 512 and 1024
 
 
@@ -309,9 +311,26 @@ class Kernels(Updates):
         which maps lie in memory, else in C order.
         """
         order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))
-        kept = draws.uniform(x.size).reshape([x.shape[i] for i in order]) >= p
-        scale = kept.transpose(np.argsort(order)).astype(x.dtype) * x.dtype.type(1 / (1 - p))
-        return x * (scale if self.xp is np else self.xp.asarray(scale))
+        values = self.xp.ascontiguousarray(x.transpose(order))
+        y = self._empty(values.shape, x.dtype)
+        given, made = values.reshape(-1), y.reshape(-1)
+        scale = x.dtype.type(1 / (1 - p))
+
+        def piece(first: int) -> None:
+            part = slice(first, min(first + PIECE_NUMBERS, x.size))
+            numbers = draws.skip(first // NUMBERS_PER_BLOCK).uniform(part.stop - first)
+            factors = (numbers >= p).astype(x.dtype) * scale
+            self.xp.multiply(given[part], self.xp.asarray(factors), out=made[part])
+
+        self.run(piece, range(0, x.size, PIECE_NUMBERS))
+        return y.transpose(np.argsort(order).tolist())
+
+    def record_draws(self, start: Draws) -> contextlib.AbstractContextManager[Any]:
+        """Within it a step is recorded whose dropout is to draw other numbers each time that it is played.
+
+        `start`: where the engine's generator stands. Gives an object to `set(draws)` with before a play; None here.
+        """
+        return contextlib.nullcontext()
 
     def add_into(self, total: Array, x: Array) -> None:
         """total += x, large arrays side by side on threads."""
@@ -514,9 +533,9 @@ class Kernels(Updates):
         energy, total, illegal = sums.tolist()
         if illegal:
             counted = labels[labels != ignore_index]
-            raise self.illegal_labels(int(counted.min()), int(counted.max()), scores.shape[1])
+            raise illegal_labels(int(counted.min()), int(counted.max()), scores.shape[1])
         if mean and total == 0:
-            raise self.no_weight()
+            raise no_weight()
         share = 1 / total if mean else 1.0
         return self.xp.asarray(energy * share, scores.dtype), share, None
 
@@ -526,18 +545,6 @@ class Kernels(Updates):
     ) -> Array:  # fmt: skip
         """gy times the gradient of that loss, (N, C, ...); share and gradient as `cross_entropy` gave them."""
         return self.softmax_cross_entropy_backward(scores, labels, weight, pixel_weight, ignore_index, gy * share)
-
-    def illegal_labels(self, smallest: int, largest: int, classes: int) -> ValueError:
-        """The error for labels that are none of the classes."""
-        return ValueError(
-            f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}"
-        )
-
-    def no_weight(self) -> ValueError:
-        """The error for a mean over nothing."""
-        return ValueError(
-            "cross_entropy: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels"
-        )
 
     def check(self) -> None:
         """Raise ValueError for what kernels have found wrong and could not say at once; here they always can."""
@@ -566,6 +573,18 @@ class Kernels(Updates):
         e = xp.exp(below)
         mine, margin = (xp.where(hot, a, 0).sum(axis=1) for a in (e, below))
         return e, mine, xp.where(hot, 0, e).sum(axis=1), -margin
+
+
+def illegal_labels(smallest: int, largest: int, classes: int) -> ValueError:
+    """The error for labels that are none of the classes."""
+    return ValueError(f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}")
+
+
+def no_weight() -> ValueError:
+    """The error for a mean over nothing."""
+    return ValueError(
+        "cross_entropy: no pixel counts (all are ignored or have weight 0); use reduction='sum' or check the labels"
+    )
 
 
 def widened(x: Any) -> Any:

@@ -1,12 +1,18 @@
-"""The check of every pair before training. Symbol key: C channels, H rows, W columns."""
+"""The check of every pair before training, and what is said about a data set.
+
+Symbol key: C channels, H rows, W columns.
+"""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minitorch_unet.data.dataset import Dataset, to_channels
-from minitorch_unet.data.weights import IGNORE
+from minitorch_unet.data.dataset import Dataset
+from minitorch_unet.data.suspicion import Finding, examine, look_alike, look_inverted
 from minitorch_unet.errors import DataError
+
+_SHOWN = 4  # names listed in a warning
 
 
 def check_dataset(dataset: Dataset, minimum_size: int | tuple[int, int] | None = None) -> list[str]:
@@ -17,36 +23,110 @@ def check_dataset(dataset: Dataset, minimum_size: int | tuple[int, int] | None =
     `minimum_size` (pixels; rows, columns). Lines that begin with "warning:" do not stop a training but should
     be looked at.
     """
+    return describe(dataset, examine_all(dataset, minimum_size))
+
+
+def examine_all(
+    dataset: Dataset, minimum_size: int | tuple[int, int] | None = None, errors: list[str] | None = None
+) -> list[Finding]:
+    """What `examine` finds in every pair. With a list `errors`, its lines are added there instead of raising the first.
+
+    Raises as `check_dataset`.
+    """
     if not len(dataset):
         raise DataError(f"{dataset.source}: holds no pairs")
     least = (minimum_size,) * 2 if isinstance(minimum_size, int) else minimum_size or (1, 1)
-    sizes: Counter[tuple[int, int]] = Counter()
-    pixels = np.zeros(dataset.classes, np.int64)
-    ignored = 0
-    warnings = []
-    for entry in dataset.entries:
-        image = to_channels(entry.image(), dataset.channels, entry.image_file)
-        label, _ = dataset.rule.apply(entry.label(), entry.label_file)
-        height, width = image.shape[1:]
-        if label.shape != (height, width):
-            raise DataError(
-                f"{entry.label_file}: the label is {label.shape[0]}x{label.shape[1]}, "
-                f"the image {height}x{width}"
-            )
-        if height < least[0] or width < least[1]:
-            raise DataError(
-                f"{entry.image_file}: is {height}x{width}, at least {least[0]}x{least[1]} is needed"
-            )
-        if (image == image[:, :1, :1]).all():
-            warnings.append(f"warning: {entry.image_file} is constant")
-        counts = np.bincount(label[label != IGNORE], minlength=dataset.classes)
-        sizes[height, width] += 1
-        pixels += counts
-        ignored += label.size - int(counts.sum())
-    total = max(int(pixels.sum()), 1)
+    findings = []
+    for index, entry in enumerate(dataset.entries):
+        try:
+            image, label, instances = dataset.raw(index)
+            height, width = label.shape
+            if height < least[0] or width < least[1]:
+                raise DataError(
+                    f"{entry.image_file}: is {height}x{width}, at least {least[0]}x{least[1]} is needed"
+                )
+        except DataError as error:
+            if errors is None:
+                raise
+            errors.append(str(error))
+        else:
+            findings.append(examine(entry, image, label, instances, dataset.classes))
+    return findings
+
+
+def describe(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
+    """Lines on a data set and its findings, the warnings last."""
+    pixels = np.sum([finding.counts for finding in findings], axis=0) if findings else np.zeros(dataset.classes)
+    total, ignored = max(int(pixels.sum()), 1), sum(finding.ignored for finding in findings)
     shares = ", ".join(f"class {number}: {100 * count / total:.1f} %" for number, count in enumerate(pixels))
     ignored_share = f"; ignored: {100 * ignored / (total + ignored):.1f} % of all pixels" if ignored else ""
+    sizes = Counter(finding.size for finding in findings)
     listed = ", ".join(f"{count} of {height}x{width}" for (height, width), count in sorted(sizes.items())[:8])
-    warnings += [f"warning: class {number} does not occur" for number in np.flatnonzero(pixels == 0)]
     more = f", and {len(sizes) - 8} other sizes" if len(sizes) > 8 else ""
-    return [*dataset.describe(), f"sizes: {listed}{more}", f"shares: {shares}{ignored_share}", *warnings]
+    lines = [*dataset.describe(), f"sizes: {listed}{more}", f"shares: {shares}{ignored_share}"]
+    objects = [finding.objects for finding in findings if finding.objects is not None]
+    if objects:
+        lines.append(f"objects: {sum(objects)}, from {min(objects)} to {max(objects)} in an image")
+    lines += _resemblance(findings)
+    found = _warnings(pixels, findings)
+    if dataset.rule.kind == "indices" and ignored > 0.2 * (total + ignored):
+        found.append(
+            f"{100 * ignored / (total + ignored):.0f} % of all pixels are ignored; if 255 is a class, choose it "
+            "(foreground=255) or name the classes by a table of colours"
+        )
+    return lines + [f"warning: {text}" for text in found]
+
+
+def _resemblance(findings: Sequence[Finding]) -> list[str]:
+    """A line where neighbours in order look more alike than others do, as slices of a stack or frames of a film."""
+    if len(findings) < 6:
+        return []
+    thumbnails = np.stack([finding.thumbnail for finding in findings])
+    alike = thumbnails @ thumbnails.T
+    near = float(np.diag(alike, 1).mean())
+    far = float(alike[np.triu_indices(len(findings), 2)].mean())
+    if near - far < 0.15:
+        return []
+    return [f"order: neighbours look alike (correlation {near:.2f}, others {far:.2f}): split in order, not at random"]
+
+
+def _warnings(pixels: np.ndarray, findings: Sequence[Finding]) -> list[str]:
+    """Warnings without their first word; those of one kind are one line."""
+    found = [f"class {number} does not occur" for number in np.flatnonzero(pixels == 0)]
+    by_kind: dict[str, list[str]] = {}
+    for finding in findings:
+        for kind, detail in finding.remarks:
+            by_kind.setdefault(kind, []).append(finding.image_file + (f" ({detail})" if detail else ""))
+    found += [f"{kind}: {_some(files)}" for kind, files in by_kind.items()]
+    if inverted := look_inverted(findings):
+        found.append(f"looks inverted beside the other labels: {_some([f.label_file for f in inverted])}")
+    equal, almost = look_alike(findings)
+    if equal:
+        found.append(f"the same image twice: {_some([f'{a} = {b}' for a, b in equal])}")
+    if almost:
+        found.append(
+            f"almost the same image ({len(almost)} pairs; they must not be parted by a split): "
+            f"{_some([f'{a} ~ {b}' for a, b in almost])}"
+        )
+    if findings and all(finding.grey for finding in findings):
+        found.append("all images are grey although stored in three channels; one is enough (channels=1)")
+    return found
+
+
+def warn_of_duplicates(parts: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """Warnings about images that occur in two parts (training and validation, say), equal or almost."""
+    names = list(parts)
+    lines = []
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            equal, almost = look_alike(parts[one], parts[other])
+            for kind, pairs in (("the same", equal), ("almost the same", almost)):
+                if pairs:
+                    listed = _some([f"{a} and {b}" for a, b in pairs])
+                    lines.append(f"warning: {kind} image in {one} and {other}: {listed}")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,16 +1,19 @@
 """Pairs of image and label, ready for training. Symbol key: C channels, H rows, W columns, K classes."""
 
-import math
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from minitorch_unet.data.colours import IGNORE_NAME, read_colours
+from minitorch_unet.data.entries import Entry, read_coloured_label
 from minitorch_unet.data.labels import LabelRule, decide_rule
-from minitorch_unet.data.layouts import Entry, find_entries
+from minitorch_unet.data.layouts import find_entries
+from minitorch_unet.data.suspicion import are_fields_of_view
+from minitorch_unet.data.weights import IGNORE
 from minitorch_unet.errors import DataError
 
 # Field of interest of the Cell Tracking Challenge for DIC-C2DH-HeLa: objects within E = 50 pixels of the
@@ -71,6 +74,11 @@ class Dataset:
         return [entry.group for entry in self.entries]
 
     @property
+    def series(self) -> list[str | None]:
+        """Series (stack, film) of each sample, in order."""
+        return [entry.series for entry in self.entries]
+
+    @property
     def classes(self) -> int:
         """Number of classes K."""
         return self.rule.classes
@@ -84,7 +92,7 @@ class Dataset:
             raise IndexError(f"Dataset: index {index} is out of range, there are {len(self)} samples")
         index %= len(self)
         if index not in self._cache:
-            sample = self._load(self.entries[index])
+            sample = self._load(index)
             if self._cached_bytes + sample.nbytes > _CACHE_BYTES:
                 return sample
             self._cache[index] = sample
@@ -101,15 +109,33 @@ class Dataset:
     def describe(self) -> list[str]:
         """Where the samples come from and what their labels mean, in lines for people."""
         head = f"{self.source}: {len(self)} pairs, {self.channels} channels, {self.classes} classes"
-        return [head, *self.rule.describe()]
+        lines = [head, *self.rule.describe()]
+        if self.entries and self.entries[0].valid is not None:
+            lines.append(f"ignored: pixels outside the field of view ({self.entries[0].valid_from})")
+        return lines
 
-    def _load(self, entry: Entry) -> Sample:
-        image = normalise(to_channels(entry.image(), self.channels, entry.image_file))
+    def raw(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Image (C, H, W) before normalisation, label and instances of sample `index`, sizes compared; not kept."""
+        entry = self.entries[index]
+        image = to_channels(entry.image(), self.channels, entry.image_file)
         label, instances = self.rule.apply(entry.label(), entry.label_file)
         if image.shape[1:] != label.shape:
             raise DataError(
                 f"{entry.label_file}: the label is {_size(label.shape)}, the image {_size(image.shape[1:])}"
             )
+        if entry.valid is not None:
+            valid = entry.valid()
+            if valid.shape != label.shape:
+                raise DataError(
+                    f"{entry.image_file}: its field of view is {_size(valid.shape)}, the image {_size(label.shape)}"
+                )
+            label[~valid] = IGNORE
+        return image, label, instances
+
+    def _load(self, index: int) -> Sample:
+        entry = self.entries[index]
+        pixels, label, instances = self.raw(index)
+        image = normalise(pixels)
         for array in (image, label, instances):
             if array is not None:
                 array.flags.writeable = False
@@ -123,70 +149,60 @@ def open_dataset(
     channels: int | None = None,
     labels: str = "auto",
     ignore_border: int | None = None,
+    colours: str | None = None,
 ) -> Dataset:
     """Open a folder of images and labels.
 
-    layout         "pairs" (image/ and label/ folders, paired by file name), "stack" (train-volume.tif and
-                   train-labels.tif), "chase" (CHASE_DB1), "ctc" (Cell Tracking Challenge), or "auto"
+    layout         "auto", or: "pairs" (image/ and label/ folders, paired by file name), "flat" (NAME.png beside
+                   NAME_mask.png), "stack" (train-volume.tif and train-labels.tif), "chase" (CHASE_DB1), "ctc" (Cell
+                   Tracking Challenge; "ctc-gt", "ctc-st": this truth only), "drive" (DRIVE), "dsb" (Data Science Bowl
+                   2018, one mask for each nucleus)
     foreground     the label value that is class 1, all others are class 0; default: the larger of two values.
                    `Dataset.describe()` says what was taken and how to swap it
     channels       1 (colour becomes grey, ITU-R 601) or 3 (grey is repeated); default: as in the first image
-    labels         "binary", "indices", "instances" or "auto"; decided once for all files
+    labels         "binary", "indices", "instances", "colours" or "auto"; decided once for all files
     ignore_border  instance labels: unlabelled pixels this close to the border are ignored; default 50 for
-    ctc, else 0
+                   ctc, else 0
+    colours        what the colours of labels mean, see `read_colours`; sets labels to "colours"
 
-    All label files are read once unless `labels` is "instances". Raises `DataError` for anything wrong with
-    the files.
+    Label files are read once unless `labels` is "instances" or "colours". Raises `DataError` for anything wrong with
+    the files, and for masks of a field of view in the place of labels.
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"open_dataset: channels is {channels}, legal are 1, 3 and None")
+    if (labels == "colours" and colours is None) or (colours is not None and labels not in ("auto", "colours")):
+        raise ValueError(f"open_dataset: labels is {labels!r} and colours {colours!r}, they only go together")
     path = Path(path)
+    table = None if colours is None else read_colours(colours)
     layout, entries = find_entries(path, layout)
-    if layout == "ctc" and labels == "auto" and foreground is None:
-        labels = "instances"
+    if layout.startswith("ctc") or layout == "dsb":
+        labels = "instances" if labels == "auto" and foreground is None and table is None else labels
     if ignore_border is None:
-        ignore_border = CTC_BORDER if layout == "ctc" else 0
-    rule = decide_rule((entry.label() for entry in entries), labels, foreground, ignore_border, str(path))
+        ignore_border = CTC_BORDER if layout.startswith("ctc") else 0
+    if table is None:
+        rule = decide_rule((entry.label() for entry in entries), labels, foreground, ignore_border, str(path))
+    elif foreground is not None:
+        raise ValueError(f"open_dataset: foreground={foreground} does not go with a table of colours")
+    else:
+        entries = [_coloured(entry) for entry in entries]
+        rule = LabelRule("colours", None, sum(name != IGNORE_NAME for name, _ in table), colours=table)
     if channels is None:
         first = entries[0].image()
         channels = 1 if first.ndim == 2 else first.shape[2]
+    guessed = rule.kind == "binary" and foreground is None
+    if guessed and are_fields_of_view([(entry.image, entry.label) for entry in entries], rule):
+        raise DataError(
+            f"{entries[0].label_file}: marks the field of view, like the other label files, and is no label; if it is "
+            f"meant, say so with foreground={rule.foreground}"
+        )
     return Dataset(entries, rule, channels, f"{path} ({layout})")
 
 
-def split_dataset(dataset: Dataset, validation: str | float) -> tuple[Dataset, Dataset]:
-    """Split into (training, validation), never at random: neighbouring slices and frames are near-duplicates.
-
-    A fraction (0.2, "0.2" or "20%") takes the last part in natural order of names and keeps groups whole, so
-    the part may come out larger. Otherwise a comma-separated list: an index or an inclusive range of indices
-    in natural order ("20-23"), or a name ("t054"). Raises `ValueError` where a part would be empty, an item
-    is unknown, or a group would stand on both sides.
-    """
-    fraction = _fraction(validation)
-    chosen = _last_part(dataset, fraction) if fraction is not None else _listed(dataset, str(validation))
-    rest = [index for index in range(len(dataset)) if index not in chosen]
-    if not rest or not chosen:
-        raise ValueError(
-            f"split_dataset: validation={validation!r} leaves {len(rest)} samples to train on and "
-            f"{len(chosen)} to validate on, of {len(dataset)}"
-        )
-    groups = dataset.groups
-    torn = {groups[i] for i in rest} & {groups[i] for i in chosen} - {None}
-    if torn:
-        raise ValueError(
-            f"split_dataset: group {min(map(str, torn))} would stand on both sides of {validation!r}"
-        )
-    return dataset.subset(rest), dataset.subset(sorted(chosen))
-
-
-def select(dataset: Dataset, items: str) -> Dataset:
-    """The samples listed by index, range of indices ("20-23") or name, with commas, in natural order.
-
-    Raises `ValueError` for an unknown item or an empty list.
-    """
-    chosen = _listed(dataset, items)
-    if not chosen:
-        raise ValueError(f"select: {items!r} names no sample")
-    return dataset.subset(sorted(chosen))
+def _coloured(entry: Entry) -> Entry:
+    file = Path(entry.label_file)
+    if not file.is_file():
+        raise DataError(f"{entry.label_file}: a table of colours needs one label file for each image")
+    return replace(entry, label=partial(read_coloured_label, file))
 
 
 def normalise(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.ndarray:
@@ -225,51 +241,3 @@ def to_channels(image: np.ndarray, channels: int, file: str) -> np.ndarray:
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
-
-
-def _fraction(validation: str | float) -> float | None:
-    """0.2, "0.2" and "20%" as 0.2; None for a list of samples."""
-    text = str(validation).strip()
-    if not re.fullmatch(r"[0-9.]+%|[0-9]*\.[0-9]+(e-[0-9]+)?", text) and isinstance(validation, str):
-        return None
-    try:
-        fraction = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        return None
-    if not 0 < fraction < 1:
-        raise ValueError(f"split_dataset: validation={validation!r} is no fraction between 0 and 1")
-    return fraction
-
-
-def _last_part(dataset: Dataset, fraction: float) -> set[int]:
-    """Indices of the last whole groups that make up at least `fraction` of the samples, rounded."""
-    units: dict[str | tuple[int], list[int]] = {}
-    for index, group in enumerate(dataset.groups):
-        units.setdefault((index,) if group is None else group, []).append(index)
-    wanted = max(1, math.floor(fraction * len(dataset) + 0.5))
-    chosen: set[int] = set()
-    for members in reversed(list(units.values())):
-        if len(chosen) >= wanted:
-            break
-        chosen.update(members)
-    return chosen
-
-
-def _listed(dataset: Dataset, text: str) -> set[int]:
-    names = {name: index for index, name in enumerate(dataset.names)}
-    chosen: set[int] = set()
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        indices = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", item)
-        if (
-            indices
-            and int(indices[2] or indices[1]) < len(dataset)
-            and int(indices[1]) <= int(indices[2] or indices[1])
-        ):
-            chosen.update(range(int(indices[1]), int(indices[2] or indices[1]) + 1))
-        elif item in names:
-            chosen.add(names[item])
-        else:
-            raise ValueError(
-                f"{dataset.source}: {item!r} is neither a name nor a range of indices 0-{len(dataset) - 1}"
-            )
-    return chosen

@@ -1,14 +1,16 @@
 """What label values mean, decided once for a whole data set. Symbol key: H rows, W columns, K classes."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from minitorch_unet.data.colours import IGNORE_NAME, Table, as_hex, to_classes
 from minitorch_unet.data.weights import IGNORE, separate_touching
 from minitorch_unet.errors import DataError
 
-KINDS = ("auto", "binary", "indices", "instances")
+KINDS = ("auto", "binary", "indices", "instances", "colours")
 
 _IGNORED_INDEX = 255  # in files of class indices: the usual mark of a pixel without a class
 _MOST_CLASSES = 16
@@ -18,11 +20,13 @@ _MOST_CLASSES = 16
 class LabelRule:
     """How raw label values become classes.
 
-    kind          "binary" (one class and the rest), "indices" (value = class) or "instances" (value = object)
+    kind          "binary" (one class and the rest), "indices" (value = class), "instances" (value = object) or
+                  "colours" (colour = class)
     foreground    binary: the value that is class 1; None: every value above 0
     classes       K
     values        the values found in the files, ascending (instances: not kept)
     ignore_border instances: width in pixels of the strip in which unlabelled pixels are ignored
+    colours       colours: the table of names and colours
     """
 
     kind: str
@@ -30,12 +34,15 @@ class LabelRule:
     classes: int
     values: tuple[int, ...] = ()
     ignore_border: int = 0
+    colours: Table = ()
 
     def apply(self, raw: np.ndarray, file: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Class label (H, W) int64 and instance ids (H, W) int32, if the files have them, of a raw label.
 
         Raises `DataError` naming `file` for a value that the rule does not cover.
         """
+        if self.kind == "colours":
+            return to_classes(raw, self.colours, file), None
         if self.kind == "instances":
             if raw.min() < 0 or raw.max() >= np.iinfo(np.int32).max:
                 raise DataError(
@@ -61,6 +68,12 @@ class LabelRule:
             )
         return label, None
 
+    def class_names(self) -> list[str]:
+        """A name for each class; numbers, where the files have no names."""
+        if self.kind == "colours":
+            return [name for name, _ in self.colours if name != IGNORE_NAME]
+        return [f"class {number}" for number in range(self.classes)]
+
     def describe(self) -> list[str]:
         """What was decided and how to decide otherwise, in lines for people."""
         if self.kind == "instances":
@@ -74,6 +87,9 @@ class LabelRule:
                     "(keep them as background: ignore_border=0)"
                 )
             return lines
+        if self.kind == "colours":
+            listed = ", ".join(f"{as_hex(colour)} {name}" for name, colour in self.colours)
+            return [f"labels: colours, classes 0..{self.classes - 1} in this order: {listed}"]
         listed = ", ".join(map(str, self.values[:10])) + (", ..." if len(self.values) > 10 else "")
         if self.kind == "indices":
             ignored = f"; {_IGNORED_INDEX} is ignored" if _IGNORED_INDEX in self.values else ""
@@ -105,19 +121,24 @@ def decide_rule(
         raise ValueError(f"open_dataset: ignore_border is {ignore_border}, it must not be negative")
     if kind == "instances":
         return LabelRule("instances", None, 2, ignore_border=ignore_border)
-    found: set[int] = set()
+    counts: Counter[int] = Counter()
     wide = False
     for raw in labels:
-        found.update(np.unique(raw).tolist())
+        counts.update(dict(zip(*(part.tolist() for part in np.unique(raw, return_counts=True)), strict=True)))
         wide |= raw.dtype.itemsize > 1
-    values = tuple(sorted(found))
-    if foreground is not None and foreground not in found:
+    values = tuple(sorted(counts))
+    if foreground is not None and foreground not in counts:
         listed = ", ".join(map(str, values[:10]))
         raise DataError(
             f"{source}: no label file holds the foreground value {foreground}; values found: {listed}"
         )
     if kind == "auto":
         kind = _guess(values, wide, foreground, source)
+        if kind == "instances" and not wide and 2 * counts[255] > counts.total() - counts[0]:
+            raise DataError(
+                f"{source}: label values {values[0]}..{values[-1]}, most of them 255 where not 0: masks that were "
+                "resized or compressed with loss? labels='binary' takes every value above 0, labels='instances' objects"
+            )
     if kind == "instances":
         return LabelRule("instances", None, 2, ignore_border=ignore_border)
     if kind == "indices":

@@ -1,4 +1,4 @@
-"""Where data sets keep their images and labels on disk. Symbol key: D pages, H rows, W columns, C channels.
+"""Where data sets keep their images and labels on disk: plain folders, stacks, and the list of all layouts.
 
 A layout is a function that looks at a folder and returns its entries, an empty list where the folder is not
 of that layout, and raises `DataError` where it is but a part is missing.
@@ -6,37 +6,20 @@ of that layout, and raises `DataError` where it is but a part is missing.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from minitorch_unet.data.images import IMAGE_SUFFIXES, read_image, read_stack
+from minitorch_unet.data.challenges import chase, ctc, drive, dsb
+from minitorch_unet.data.entries import Entry, file_entry, files_by_stem, natural_key, one_plane, subfolders
+from minitorch_unet.data.images import IMAGE_SUFFIXES, read_stack
 from minitorch_unet.errors import DataError
 
 IMAGE_FOLDERS = ("image", "images", "imgs")
 LABEL_FOLDERS = ("label", "labels", "mask", "masks")
 
 _LABEL_ENDINGS = ("_mask", "_masks", "_label", "_labels", "_seg", "_gt", "_manual1")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One pair: `image()` gives (H, W) or (H, W, C), `label()` (H, W); the file names are for messages."""
-
-    name: str
-    image_file: str
-    label_file: str
-    image: Callable[[], np.ndarray]
-    label: Callable[[], np.ndarray]
-    group: str | None = None
-
-
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts 2 before 10."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def find_entries(path: Path, layout: str) -> tuple[str, list[Entry]]:
@@ -52,23 +35,29 @@ def find_entries(path: Path, layout: str) -> tuple[str, list[Entry]]:
             f"{path}: is a file, a folder is expected" if path.exists() else f"{path}: no such folder"
         )
     try:
-        for name in LAYOUTS if layout == "auto" else (layout,):
+        for name in _AUTO if layout == "auto" else (layout,):
             entries = LAYOUTS[name](path)
             if entries:
                 return name, sorted(entries, key=lambda entry: natural_key(entry.name))
-        inside = sorted(child.name for child in path.iterdir() if child.is_dir() and _is_dataset(child))
+        inside = [child.name for child in datasets_inside(path)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if inside:
         raise DataError(f"{path}: holds {len(inside)} data sets, choose one of: {', '.join(inside)}")
-    wanted = [_LOOKED_FOR[name] for name in (LAYOUTS if layout == "auto" else (layout,))]
+    wanted = [text for name, text in _LOOKED_FOR.items() if name in (_AUTO if layout == "auto" else (layout,))]
     raise DataError(f"{path}: no data set found; looked for {'; '.join(wanted)}")
 
 
-def _is_dataset(folder: Path) -> bool:
-    for find in LAYOUTS.values():
+def datasets_inside(path: Path) -> list[Path]:
+    """The folders in a folder that are data sets of some layout, perhaps with a part missing."""
+    return sorted(child for child in path.iterdir() if child.is_dir() and holds_entries(child))
+
+
+def holds_entries(folder: Path) -> bool:
+    """Whether the folder itself, not one inside, is a data set of some layout, perhaps with a part missing."""
+    for name in _AUTO:
         try:
-            if find(folder):
+            if LAYOUTS[name](folder):
                 return True
         except DataError:  # it has the layout, though a part is missing
             return True
@@ -76,7 +65,7 @@ def _is_dataset(folder: Path) -> bool:
 
 
 def _pairs(path: Path) -> list[Entry]:
-    folders = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
+    folders = subfolders(path)
     image_folders = [folders[name] for name in IMAGE_FOLDERS if name in folders]
     label_folders = [folders[name] for name in LABEL_FOLDERS if name in folders]
     if not image_folders:
@@ -86,18 +75,21 @@ def _pairs(path: Path) -> list[Entry]:
     if len(image_folders) > 1 or len(label_folders) > 1:
         several = ", ".join(folder.name for folder in image_folders + label_folders)
         raise DataError(f"{path}: has the folders {several}, one of images and one of labels are expected")
-    images, labels = _by_stem(image_folders[0]), _by_stem(label_folders[0])
+    images, labels = files_by_stem(image_folders[0]), files_by_stem(label_folders[0])
     entries = []
     for stem, image in images.items():
         fitting = [
             labels[name] for name in (stem, *(stem + ending for ending in _LABEL_ENDINGS)) if name in labels
         ]
         if not fitting:
+            hint = ""
+            if len(images) == 1 and len(labels) > 1:
+                hint = f"; one image with many masks is one sample of dsb: open {path.resolve().parent}"
             raise DataError(
                 f"{image}: has no label; looked for {stem}.* and {stem}{_LABEL_ENDINGS[0]}.* "
-                f"(and similar) in {label_folders[0]}"
+                f"(and similar) in {label_folders[0]}{hint}"
             )
-        entries.append(_entry(stem, image, labels.pop(fitting[0].stem)))
+        entries.append(file_entry(stem, image, labels.pop(fitting[0].stem)))
     if labels:
         raise DataError(f"{next(iter(labels.values()))}: is a label without an image in {image_folders[0]}")
     if not entries:
@@ -105,113 +97,84 @@ def _pairs(path: Path) -> list[Entry]:
     return entries
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."):
-            if file.stem in found:
-                raise DataError(
-                    f"{file}: {found[file.stem].name} has the same name, images are paired by name"
-                )
-            found[file.stem] = file
-    return found
-
-
-def _stack(path: Path) -> list[Entry]:
-    files = {}
-    for role in ("volume", "labels"):
-        for suffix in (".tif", ".tiff", ".npy"):
-            if (file := path / f"train-{role}{suffix}").is_file():
-                files[role] = file
-    if not files:
+def _flat(path: Path) -> list[Entry]:
+    """Images and labels side by side: NAME.png with NAME_mask.png."""
+    if not any(_is_label_file(child) for child in path.iterdir()):
         return []
-    if len(files) == 1:
-        missing = "labels" if "volume" in files else "volume"
-        raise DataError(f"{path}: has {next(iter(files.values())).name} but no train-{missing}.tif")
-    image, label = files["volume"], files["labels"]
-    counts = [len(_pages(file)) for file in (image, label)]
-    if counts[0] != counts[1]:
-        raise DataError(f"{label}: has {counts[1]} pages, {image.name} has {counts[0]}")
-    return [
-        Entry(
-            str(page),
-            f"{image} page {page}",
-            f"{label} page {page}",
-            partial(_page, image, page),
-            partial(_label_page, label, page),
-        )
-        for page in range(counts[0])
-    ]
-
-
-def _chase(path: Path) -> list[Entry]:
+    files = files_by_stem(path)
+    labels = {stem: file for stem, file in files.items() if _is_label_file(file)}
     entries = []
-    for image in sorted(path.glob("Image_*.jpg")):
-        label = image.with_name(f"{image.stem}_1stHO.png")
-        if not label.is_file():
-            raise DataError(f"{image}: has no label {label.name}")
-        # Both eyes of a child (01L, 01R) look alike, so a split may not part them.
-        entries.append(_entry(image.stem, image, label, group=image.stem.removeprefix("Image_").rstrip("LR")))
+    for stem, image in files.items():
+        fitting = [labels.pop(name) for name in (stem + ending for ending in _LABEL_ENDINGS) if name in labels]
+        if len(fitting) > 1:
+            raise DataError(f"{image}: has {len(fitting)} labels, {fitting[0].name} and {fitting[1].name}")
+        if fitting:
+            entries.append(file_entry(stem, image, fitting[0]))
+        elif not _is_label_file(image):
+            raise DataError(f"{image}: has no label; looked for {stem}{_LABEL_ENDINGS[0]}.* (and similar) beside it")
+    if labels:
+        raise DataError(f"{next(iter(labels.values()))}: is a label without an image beside it")
     return entries
 
 
-def _ctc(path: Path) -> list[Entry]:
-    sequences = [
-        child for child in sorted(path.iterdir()) if child.is_dir() and re.fullmatch("[0-9]{2}", child.name)
-    ]
-    labelled = []
-    for sequence in sequences:
-        # The silver truth (ST) marks every cell of every frame, the gold truth (GT) only some.
-        truths = [path / f"{sequence.name}_{truth}" / "SEG" for truth in ("ST", "GT")]
-        labelled += [(sequence, truth) for truth in truths if truth.is_dir()][:1]
+def _is_label_file(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and file.stem.lower().endswith(_LABEL_ENDINGS)
+
+
+def _stack(path: Path) -> list[Entry]:
+    """PREFIXvolume.tif with PREFIXlabels.tif; the ISBI 2012 challenge has train-volume.tif and train-labels.tif."""
+    found: dict[str, dict[str, Path]] = {}
+    for file in sorted(path.iterdir()):
+        parts = re.fullmatch(r"(.*?)(volume|label)s?", file.stem.lower())
+        if parts and file.suffix.lower() in (".tif", ".tiff", ".npy"):
+            found.setdefault(parts[1], {}).setdefault(parts[2], file)
+    whole = {prefix: files for prefix, files in found.items() if len(files) == 2}
+    if not whole and found:
+        prefix, files = next(iter(found.items()))
+        missing = f"{prefix}labels" if "volume" in files else f"{prefix}volume"
+        raise DataError(f"{path}: has {next(iter(files.values())).name} but no {missing}.tif")
     entries = []
-    for sequence, folder in labelled:
-        for label in sorted(folder.glob("man_seg*.tif")):
-            number = label.stem.removeprefix("man_seg")
-            image = sequence / f"t{number}.tif"
-            if not image.is_file():
-                raise DataError(f"{label}: has no image {sequence.name}/{image.name}")
-            name = image.stem if len(labelled) == 1 else f"{sequence.name}_{image.stem}"
-            entries.append(_entry(name, image, label))
-    if labelled and not entries:
-        raise DataError(f"{labelled[0][1]}: holds no man_segNNN.tif")
+    for prefix, files in whole.items():
+        image, label = files["volume"], files["label"]
+        counts = [len(_pages(file)) for file in (image, label)]
+        if counts[0] != counts[1]:
+            raise DataError(f"{label}: has {counts[1]} pages, {image.name} has {counts[0]}")
+        for page in range(counts[0]):
+            name = str(page) if len(whole) == 1 else f"{prefix}{page}"
+            entries.append(
+                Entry(
+                    name, f"{image} page {page}", f"{label} page {page}", partial(_page, image, page),
+                    partial(_label_page, label, page), series=image.stem,
+                )
+            )  # fmt: skip
     return entries
 
 
 LAYOUTS: dict[str, Callable[[Path], list[Entry]]] = {
     "pairs": _pairs,
+    "flat": _flat,
     "stack": _stack,
-    "chase": _chase,
-    "ctc": _ctc,
+    "chase": chase,
+    "ctc": ctc,
+    "ctc-gt": partial(ctc, truths=("GT",)),
+    "ctc-st": partial(ctc, truths=("ST",)),
+    "drive": drive,
+    "dsb": dsb,
 }
+# In this order, the particular before the general: DRIVE has image and mask folders too, but no labels in the latter.
+_AUTO = ("drive", "dsb", "pairs", "stack", "chase", "ctc", "flat")
 
 _LOOKED_FOR = {
     "pairs": f"pairs: {'|'.join(IMAGE_FOLDERS)}/ with {'|'.join(LABEL_FOLDERS)}/",
     "stack": "stack: train-volume.tif with train-labels.tif",
     "chase": "chase: Image_NN[LR].jpg with Image_NN[LR]_1stHO.png",
     "ctc": "ctc: NN/tNNN.tif with NN_ST/SEG/man_segNNN.tif or NN_GT/SEG",
+    "ctc-gt": "ctc-gt: NN/tNNN.tif with NN_GT/SEG/man_segNNN.tif",
+    "ctc-st": "ctc-st: NN/tNNN.tif with NN_ST/SEG/man_segNNN.tif",
+    "drive": "drive: images/ with 1st_manual/ and mask/",
+    "dsb": "dsb: NAME/images/ with NAME/masks/, one file for each nucleus",
+    "flat": f"flat: NAME.png with NAME{_LABEL_ENDINGS[0]}.png",
 }
-
-
-def _entry(name: str, image: Path, label: Path, group: str | None = None) -> Entry:
-    return Entry(name, str(image), str(label), partial(read_image, image), partial(_read_label, label), group)
-
-
-def _read_label(path: Path) -> np.ndarray:
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise DataError(f"{path}: JPEG changes label values; store labels as PNG or TIFF")
-    return _one_plane(read_image(path, palette_indices=True), path)
-
-
-def _one_plane(array: np.ndarray, path: Path) -> np.ndarray:
-    """A raw label (H, W) of integers; a grey one stored as RGB is accepted."""
-    if array.ndim == 3:
-        if not (array == array[..., :1]).all():
-            raise DataError(f"{path}: is a colour image, a label has one value per pixel")
-        array = array[..., 0]
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{path}: holds {array.dtype} values, labels are integers")
-    return array
 
 
 @lru_cache(maxsize=4)
@@ -225,4 +188,4 @@ def _page(path: Path, index: int) -> np.ndarray:
 
 
 def _label_page(path: Path, index: int) -> np.ndarray:
-    return _one_plane(_pages(path)[index], path)
+    return one_plane(_pages(path)[index], path)

@@ -6,8 +6,8 @@ from functools import lru_cache, partial
 import numpy as np
 
 from minitorch_unet.data.dataset import Dataset
+from minitorch_unet.data.entries import Entry
 from minitorch_unet.data.labels import LabelRule
-from minitorch_unet.data.layouts import Entry
 
 _COVER = 0.62  # share of the picture that the cells aim at
 _REACH = 44  # pixels, no cell is longer from its centre

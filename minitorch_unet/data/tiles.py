@@ -24,6 +24,8 @@ def extract(array: np.ndarray, top: int, left: int, height: int, width: int) -> 
 
     Offsets may be negative and windows may overhang by any amount.
     """
+    if 0 <= top <= array.shape[-2] - height and 0 <= left <= array.shape[-1] - width:  # the quick way where it is legal
+        return array[..., top : top + height, left : left + width].copy()
     rows = reflect_index(top, top + height, array.shape[-2])
     columns = reflect_index(left, left + width, array.shape[-1])
     return array[..., rows[:, None], columns]

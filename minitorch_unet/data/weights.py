@@ -65,26 +65,58 @@ def weight_map(
             )
         weights[used] = per_class[label[used]]
     stressed = used & (label == 0) if background_only else used
-    nearest, second = _two_distances(ids, reach=math.ceil(6 * sigma))
+    nearest, second = border_distances(ids, 6 * sigma)
     weights[stressed] += w0 * np.exp(-((nearest + second)[stressed] ** 2) / (2 * sigma**2))
     return weights.astype(np.float32)
 
 
-def _two_distances(ids: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (H, W) to the nearest and second nearest object, infinite beyond `reach` pixels.
+def later_weight_map(
+    instances: np.ndarray, label: np.ndarray | None = None, rest: float = 0.1, gap: float = 50.0,
+    gap_sigma: float = 6.0, near_sigma: float = 10.0,
+) -> np.ndarray:  # fmt: skip
+    """Loss weights (H, W) float32 by the formula of the authors' later plugin.
 
-    At 6 sigma the Gaussian is 1.5e-8, below what float32 keeps beside w_c = 1, so a window around each object
-    is enough.
+    1 in the foreground (label > 0); in the background
+    w(x) = rest + gap exp(-(d1 + d2)^2 / (2 gap_sigma^2)) + (1 - rest) exp(-d1^2 / (2 near_sigma^2)),
+    with the distances of `border_distances`: high in the gaps between objects, near 1 beside an object, `rest` far from
+    all of them; 0 where the label is -100. With fewer than two objects the second term is 0.
+
+    `instances` are ids (H, W), 0 = background; `label` (H, W) defaults to `separate_touching(instances)`. The defaults
+    are the plugin's. Raises `ValueError` for wrong shapes, ids and sigmas.
+    """
+    ids = _checked("later_weight_map", instances)
+    for name, sigma in (("gap_sigma", gap_sigma), ("near_sigma", near_sigma)):
+        if not sigma > 0:
+            raise ValueError(f"later_weight_map: {name} is {sigma}, it must be positive")
+    label = separate_touching(ids) if label is None else np.asarray(label)
+    if label.shape != ids.shape:
+        raise ValueError(f"later_weight_map: label has shape {label.shape}, instances have {ids.shape}")
+    nearest, second = border_distances(ids, 6 * max(gap_sigma, near_sigma))
+    background = (
+        rest
+        + gap * np.exp(-((nearest + second) ** 2) / (2 * gap_sigma**2))
+        + (1 - rest) * np.exp(-(nearest**2) / (2 * near_sigma**2))
+    )
+    return np.where(label == IGNORE, 0.0, np.where(label > 0, 1.0, background)).astype(np.float32)
+
+
+def border_distances(instances: np.ndarray, reach: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Distances d1, d2 (H, W) float64 in pixels to the nearest and second nearest object of ids (H, W).
+
+    0 inside an object; infinite where there is no such object within `reach` pixels of the object's bounding box. With
+    a reach of 6 sigma, beyond which a Gaussian is 1.5e-8, less than float32 keeps beside 1, a window around each object
+    is looked at instead of the whole image.
     """
     from scipy import ndimage
 
-    nearest = np.full(ids.shape, np.inf)
-    second = np.full(ids.shape, np.inf)
+    ids = _checked("border_distances", instances)
+    nearest, second = np.full(ids.shape, np.inf), np.full(ids.shape, np.inf)
+    margin = math.ceil(min(reach, max(ids.shape)))
     # Compact numbers 1.. first: find_objects lists every number up to the highest.
     found, compact = np.unique(np.append(ids, 0), return_inverse=True)
     ids = compact[:-1].reshape(ids.shape)
     for number, box in enumerate(ndimage.find_objects(ids, max_label=len(found) - 1), start=1):
-        window = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+        window = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
         distance = ndimage.distance_transform_edt(ids[window] != number)
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         nearest[window] = np.minimum(nearest[window], distance)

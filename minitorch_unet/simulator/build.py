@@ -6,6 +6,7 @@ keywords are replaced, a table of the kernels is appended, and the whole is comp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -14,12 +15,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..kernels import source_folder
 
+UNUSED_SECONDS = 30 * 86400
+STRING = "kernel.cu"  # what a source is called that comes as a string
 MODES = ("fast", "check", "count")
 _PLAIN = ("-O2", "-march=native", "-g1", "-gdwarf-4")
 _CALLS_BACK = ("-O1", "-g1", "-gdwarf-4", "-DCUSIM_CALLBACKS")
@@ -69,9 +73,9 @@ class Source(NamedTuple):
 
 def read_source(source: str | os.PathLike[str], include: Sequence[str | os.PathLike[str]] = ()) -> Source:
     """The source in a file (a path) or in a string (anything with a line break in it)."""
-    folders = [*map(Path, include), source_folder() / "cuda"]
+    folders = [*(Path(folder).resolve() for folder in include), source_folder() / "cuda"]
     if isinstance(source, str) and "\n" in source:
-        return Source(source, "kernel.cu", tuple(folders))
+        return Source(source, STRING, tuple(folders))
     path = Path(source).resolve()
     return Source(path.read_text(encoding="utf-8"), str(path), (path.parent, *folders))
 
@@ -87,7 +91,11 @@ def build(source: Source, mode: str, defines: Sequence[str] = ()) -> Path:
     described = [_compiler()[1], flags, KERNEL_FLAGS[mode], defines, source.name, [str(f) for f in source.folders]]
     texts = [*_texts(source.text, source.folders), *_runtime_texts()]
     library = cache_folder() / f"{_digest(json.dumps(described), *texts)}-{mode}.so"
-    if not library.exists():
+    if library.exists():
+        with contextlib.suppress(OSError):  # a folder that may only be read
+            os.utime(library)
+    else:
+        _forget_unused(library.parent)
         with tempfile.TemporaryDirectory(dir=_made(library.parent), prefix="building-") as scratch:
             objects = [_compile(source, mode, defines, flags, Path(scratch)), _runtime(flags, mode)]
             _put(library, ["-shared", "-Wl,-Bsymbolic", *map(str, objects), "-ldl"], Path(scratch))
@@ -97,7 +105,7 @@ def build(source: Source, mode: str, defines: Sequence[str] = ()) -> Path:
 def cache_folder() -> Path:
     """Where libraries are kept: minitorch-unet/simulator in $XDG_CACHE_HOME, or in ~/.cache where that is not set."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "minitorch-unet" / "simulator"
+    return (Path(home).absolute() if home else Path.home() / ".cache") / "minitorch-unet" / "simulator"
 
 
 def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[str], scratch: Path) -> Path:
@@ -107,10 +115,12 @@ def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[
     wrapped = "\n".join(['#include "cusim.h"', *macros, f'#line 1 "{source.name}"', source.text, ""])
     first, second, output = scratch / "kernel.cpp", scratch / "kernel.ii", scratch / "kernel.o"
     first.write_text(wrapped, encoding="utf-8")
+    # In the debug information names without a folder get the working folder's: that one, of which nothing is left then.
+    names = f"-fdebug-prefix-map={scratch}=."
     folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
-    text = _run([*flags, *folders, "-E", str(first)])
+    text = _run([*flags, *folders, names, "-E", str(first)], scratch)
     second.write_text(as_cpp(text), encoding="utf-8")
-    _run([*flags, *KERNEL_FLAGS[mode], "-fpreprocessed", "-c", str(second), "-o", str(output)])
+    _run([*flags, *KERNEL_FLAGS[mode], names, "-fpreprocessed", "-c", str(second), "-o", str(output)], scratch)
     return output
 
 
@@ -155,7 +165,9 @@ def _runtime_folder() -> Path:
 
 @functools.cache
 def _runtime_texts() -> list[str]:
-    return [path.read_text(encoding="utf-8") for path in sorted(_runtime_folder().iterdir()) if path.is_file()]
+    """All that a library depends on beside its source: the runtime's files, and how this file goes about it."""
+    paths = [path for path in sorted(_runtime_folder().iterdir()) if path.is_file()]
+    return [path.read_text(encoding="utf-8") for path in [*paths, Path(__file__)]]
 
 
 def _runtime(flags: Sequence[str], mode: str) -> Path:
@@ -166,7 +178,7 @@ def _runtime(flags: Sequence[str], mode: str) -> Path:
             objects = []
             for path in sorted(_runtime_folder().glob("*.cpp")):
                 objects.append(str(Path(scratch) / f"{path.stem}.o"))
-                _run([*flags, f"-I{_runtime_folder()}", "-c", str(path), "-o", objects[-1]])
+                _run([*flags, "-g0", f"-I{_runtime_folder()}", "-c", str(path), "-o", objects[-1]])
             _put(made, ["-r", "-nostdlib", *objects], Path(scratch))
     return made
 
@@ -193,6 +205,14 @@ def _texts(text: str, folders: tuple[Path, ...]) -> Iterator[str]:
             if path and path not in seen:
                 seen.add(path)
                 queue.append(path.read_text(encoding="utf-8"))
+
+
+def _forget_unused(folder: Path) -> None:
+    """Delete what was not used for a month."""
+    for path in folder.glob("*.*o"):
+        with contextlib.suppress(OSError):  # another process may be at it too
+            if time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+                path.unlink()
 
 
 def _made(folder: Path) -> Path:
@@ -231,8 +251,8 @@ def _identify(command: str) -> tuple[str, str]:
     return found, done.stdout
 
 
-def _run(arguments: list[str]) -> str:
-    done = subprocess.run([_compiler()[0], *arguments], capture_output=True, text=True, check=False)
+def _run(arguments: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run([_compiler()[0], *arguments], capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise CompileError(f"the source does not compile for the simulator:\n{done.stderr.strip()}")
     return done.stdout

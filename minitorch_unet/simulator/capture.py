@@ -7,7 +7,8 @@ keeps its values until the graph is launched. Whatever needs a value on the host
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import stats
@@ -41,9 +42,28 @@ class _State:
 
     streams: list[Any] = []  # noqa: RUF012 - one state for the module; the stand-in serves a single thread
     recording: Recording | None = None
+    dry: bool = False
 
 
 state = _State()
+
+
+@contextlib.contextmanager
+def dry() -> Iterator[None]:
+    """Within it memory is handed out but never touched: nothing is launched, copied, filled or changed in place.
+
+    To learn what work will need. Shapes and types are right, values are not; kernels are not even built.
+    """
+    before, state.dry = state.dry, True
+    try:
+        yield
+    finally:
+        state.dry = before
+
+
+def dry_running() -> bool:
+    """Whether a `dry` block is under way."""
+    return state.dry
 
 
 def capturing(what: str) -> Recording | None:

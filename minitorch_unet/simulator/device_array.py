@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from . import capture, stats
-from .memory import MemoryPointer, allocate, poison
+from .indices import index_of
+from .memory import MemoryPointer, allocate, poison, shape_of
 
 SCALARS = (bool, int, float, complex, np.generic)
 
@@ -40,9 +41,10 @@ class ndarray:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, shape: Any, dtype: Any = float, order: str = "C") -> None:
-        self._host = allocate(_shape(shape), dtype, order)
+        self._host = allocate(shape_of(shape), dtype, order)
         self.base: ndarray | None = None
-        poison(self._host, capture.state.recording is not None)
+        if not capture.state.dry:
+            poison(self._host, capture.state.recording is not None)
 
     @classmethod
     def _of(cls, host: np.ndarray, base: ndarray | None = None) -> ndarray:
@@ -54,7 +56,8 @@ class ndarray:
     def _like(cls, layout: np.ndarray) -> ndarray:
         """A new array laid out like a NumPy array, whose values do not matter."""
         array = cls._of(_memory_like(layout))
-        poison(array._host, capture.state.recording is not None)
+        if not capture.state.dry:
+            poison(array._host, capture.state.recording is not None)
         return array
 
     # ------------------------------------------------------------- attributes
@@ -126,6 +129,17 @@ class ndarray:
 
     def __array_function__(self, function: Any, *args: Any) -> Any:
         raise TypeError(f"stand-in: numpy.{function.__name__} on a device array; use the array's own module")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 12, 0  # "extension device": no other library may take the memory for a GPU's
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """A capsule with a copy in host memory, if one was asked for."""
+        if dl_device != (1, 0) or copy is False:
+            raise BufferError("stand-in: simulated device memory goes to other libraries as a copy on the CPU only")
+        return self.get().__dlpack__()
 
     # --------------------------------------------------------- to and from host
 
@@ -204,36 +218,6 @@ class ndarray:
         run("setitem", lambda a, v: a.__setitem__(key, v), self, value, writes=self)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
-
-
-def index_of(index: Any) -> Any:
-    """The index as NumPy takes it. Refuses what CuPy does; counts what costs it a transfer or a wait."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    masks = arrays = 0
-    for i, part in enumerate(parts):
-        if isinstance(part, list | np.ndarray):
-            part = np.asarray(part) if len(part) else np.zeros(0, np.int32)
-            capture.transferred("upload", "index from the host", part.nbytes)
-            parts[i] = part
-        elif isinstance(part, ndarray):
-            parts[i] = part = part._host
-        else:
-            continue
-        if part.dtype.kind not in "biu":
-            raise IndexError(f"arrays used as indices must be of integer or boolean type. (actual: {part.dtype.type})")
-        arrays += 1
-        masks += part.dtype.kind == "b"
-    if masks:
-        if arrays > 1:
-            raise ValueError("currently, CuPy only supports slices that consist of one boolean array.")
-        capture.synchronised("boolean index")
-    elif not arrays and not any(part is Ellipsis for part in parts):
-        parts.append(Ellipsis)  # a full index gives a 0-d view, not a number
-    return tuple(parts)
-
-
 # ------------------------------------------------------------------- operations
 
 
@@ -270,7 +254,7 @@ def run(
     if writes is not None:
         if recording is not None:
             recording.add(name, compute)
-        else:
+        elif not capture.state.dry:
             compute()
             if writes.size:
                 stats.note("launches", name)
@@ -288,7 +272,7 @@ def run(
     if recording is not None:
         poison(made, capturing=True)
         recording.add(name, lambda: np.copyto(made, compute()))
-    else:
+    elif not capture.state.dry:
         made[...] = found
         if made.size:
             stats.note("launches", name)

@@ -37,10 +37,11 @@ HINTS = {
 
 
 class Place(NamedTuple):
-    """A line of a source."""
+    """A line of a source, and what stands there."""
 
     file: str
     line: int
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{Path(self.file).name}:{self.line}"
@@ -49,19 +50,33 @@ class Place(NamedTuple):
 class KernelError(RuntimeError):
     """A kernel did what it must not.
 
-    kernel: its name; kind: the class of mistake (a key of HINTS, or another word); block, thread: who noticed, as
-    (x, y, z); what: what happened, in one sentence; file, line: where; hint: what to look for.
+    kernel: its name; kind: the class of mistake (a key of HINTS, or another word); what: what happened, a sentence;
+    block, thread: who noticed it, as (x, y, z); place: the line, if it could be found; source: the text compiled.
     """
 
     def __init__(
-        self, kernel: str, kind: str, what: str, block: tuple[int, ...], thread: tuple[int, ...], place: Place | None
-    ) -> None:
+        self, kernel: str, kind: str, what: str, block: tuple[int, ...], thread: tuple[int, ...],
+        place: Place | None = None, source: str = "",
+    ) -> None:  # fmt: skip
         self.kernel, self.kind, self.what, self.block, self.thread = kernel, kind, what, block, thread
-        self.file = place.file if place else None
-        self.line = place.line if place else None
-        self.hint = HINTS.get(kind)
+        self.place, self.source = place, source
         where = f" at {place}" if place else ""
         super().__init__(f"{kernel}: {kind}{where}, block {_triple(block)}, thread {_triple(thread)}: {what}")
+
+    @property
+    def file(self) -> str | None:
+        """The place's file."""
+        return self.place.file if self.place else None
+
+    @property
+    def line(self) -> int | None:
+        """The place's line."""
+        return self.place.line if self.place else None
+
+    @property
+    def hint(self) -> str | None:
+        """What to look for."""
+        return HINTS.get(self.kind)
 
 
 def _triple(numbers: Iterable[int]) -> str:
@@ -89,7 +104,7 @@ def locate(library: Path, base: int, addresses: list[int], own: Path) -> list[li
         file, _, number = line.split(" ")[0].rpartition(":")
         hidden = Path(file).is_relative_to(own) or Path(file).name in PRIMITIVES
         if number.isdigit() and int(number) and not hidden:
-            chains[-1].append(Place(file, int(number)))
+            chains[-1].append(Place(str(Path(file)), int(number)))
     return chains
 
 

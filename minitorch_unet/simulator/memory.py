@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,11 @@ def using_allocator(allocator: Callable[[int], Any] | None = None) -> Iterator[N
         set_allocator(None if before is None else before.malloc)
 
 
+def shape_of(shape: Any) -> tuple[int, ...]:
+    """A shape as CuPy takes it: a number, or several."""
+    return (int(shape),) if isinstance(shape, int | np.integer) else tuple(int(n) for n in shape)
+
+
 def allocate(shape: tuple[int, ...], dtype: Any, order: str = "C") -> np.ndarray:
     """New memory from the current pool, not filled."""
     dtype = np.dtype(dtype)
@@ -132,7 +137,31 @@ def _aligned(size: int, pool: MemoryPool | None) -> np.ndarray:
         weakref.finalize(raw, pool._give, rounded).atexit = False
     stats.note_bytes("allocation", size)
     start = -raw.ctypes.data % ALIGNMENT
+    _living[raw.ctypes.data + start] = raw
     return raw[start : start + size]
+
+
+_living: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()  # by address
+
+
+def found_in(arguments: Iterable[Any]) -> list[np.ndarray]:
+    """The memory that a kernel finds by addresses inside its arguments: in arrays of 64-bit numbers and in structs."""
+    words: list[np.ndarray] = []
+    for value in arguments:
+        if isinstance(value, bytes):
+            words += [np.frombuffer(value, np.uint64, len(value) // 8)]
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.itemsize == 8:
+            words += [value.reshape(-1).view(np.uint64)]
+    if not words:
+        return []
+    numbers = np.sort(np.concatenate(words))
+    found = []
+    for start, raw in list(_living.items()):
+        i = np.searchsorted(numbers, np.uint64(start))
+        if i < numbers.size and int(numbers[i]) < start + raw.nbytes - ALIGNMENT:
+            offset = start - raw.ctypes.data
+            found.append(raw[offset : raw.nbytes - ALIGNMENT + offset])
+    return found
 
 
 def poison(memory: np.ndarray, capturing: bool = False) -> None:

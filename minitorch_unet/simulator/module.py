@@ -9,6 +9,7 @@ import mmap
 import os
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels import source_folder
+from . import traffic
 from .arguments import Argument, Parameter, convert
 from .build import Source, build, read_source
 from .errors import KernelError, Place, locate, with_places
@@ -29,6 +31,14 @@ COUNTS = ("launches", "switches", "barriers", "collectives")
 
 # One launch at a time: all libraries use the same stacks, and static variables as shared memory.
 _LAUNCHING = threading.Lock()
+
+
+_MODULES: list[weakref.ref[Module]] = []
+
+
+def loaded() -> list[Module]:
+    """All modules of this process, in the order in which they were made."""
+    return [module for reference in _MODULES if (module := reference()) is not None]
 
 
 class _Parameter(ctypes.Structure):
@@ -61,6 +71,8 @@ class Module:
         self.path = build(self.source, mode, tuple(defines))
         self.library = _load(self.path)
         self.base = self.library.cusim_base()
+        self.traffic: list[traffic.Row] = []
+        _MODULES.append(weakref.ref(self))
 
     def get_function(self, name: str) -> Function:
         """The kernel called `name`; raises KeyError if there is none, or one without C linkage."""
@@ -72,10 +84,14 @@ class Module:
         return Function(self, name, kernel)
 
     def stats(self) -> dict[str, int]:
-        """What the launches since the last call did: launches, switches of threads, barriers, warp collectives."""
+        """What the launches since the last call did: launches, switches of threads, barriers, warp collectives.
+
+        In mode "count" also the sums of `traffic`, which is then that of the same launches.
+        """
         numbers = (ctypes.c_uint64 * len(COUNTS))()
         self.library.cusim_counts(numbers)
-        return dict(zip(COUNTS, numbers, strict=True))
+        self.traffic = traffic.read(self.library, self.path, self.base, source_folder() / "simulator")
+        return dict(zip(COUNTS, numbers, strict=True)) | (traffic.sums(self.traffic) if self.mode == "count" else {})
 
     def error(self, kernel: str) -> KernelError:
         """What ended the last launch."""
@@ -87,13 +103,19 @@ class Module:
         chain = locate(self.path, self.base, [pc], own)[0] if pc else []
         callers = ", ".join(str(place) for place in chain[1:])
         text += f" (called from {callers})" if callers else ""
-        place = Place(self._found(chain[0].file), chain[0].line) if chain else None
+        place = self._found(chain[0]) if chain else None
         kind = library.cusim_failure_kind().decode()
-        return KernelError(kernel, kind, text, tuple(where[:3]), tuple(where[3:]), place)
+        return KernelError(kernel, kind, text, tuple(where[:3]), tuple(where[3:]), place, self.source.text)
 
-    def _found(self, file: str) -> str:
-        """The path of a file that a #line directive named without its folder."""
-        return next((str(folder / file) for folder in self.source.folders if (folder / file).is_file()), file)
+    def _found(self, place: Place) -> Place:
+        """With the path of a file that a #line directive named without its folder, and with the text of the line."""
+        path = next((f / place.file for f in self.source.folders if (f / place.file).is_file()), None)
+        _, directive, text = self.source.text.rpartition(f'#line 1 "{place.file}"\n')
+        if path and not directive:
+            text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        code = lines[place.line - 1].strip() if place.line <= len(lines) else ""
+        return Place(str(path or place.file), place.line, code)
 
 
 class Function:

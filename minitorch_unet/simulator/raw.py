@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from . import capture, mode, stats
-from .cuda_api import CUDADriverError, get_current_stream, properties
+from . import capture, memory, mode, stats
+from .build import CompileError
+from .cuda_api import CompileException, CUDADriverError, get_current_stream, properties
 from .device_array import ndarray
+from .module import Function, Module
 
 STATIC_LIMIT = 48 << 10  # bytes of dynamic shared memory that a kernel gets without asking
 
@@ -34,11 +36,13 @@ class RawModule:
 
     def compile(self, log_stream: Any = None) -> None:
         """Build it now rather than at the first launch."""
-        _module(self.code, self.options, mode())
+        if not capture.state.dry:
+            _module(self.code, self.options, mode())
 
     def get_function(self, name: str) -> RawKernel:
         """The kernel called `name`."""
-        _module(self.code, self.options, mode()).get_function(name)
+        if not capture.state.dry:
+            _function(self.code, self.options, name, mode())
         return RawKernel(self.code, name, self.options)
 
 
@@ -75,13 +79,20 @@ class RawKernel:
             raise TypeError("stand-in: launch on a stream by `with stream:`")
         self._check(grid, block, shared_mem)
         values = tuple(self._argument(i, value) for i, value in enumerate(args))
-        function = _module(self.code, self.options, mode()).get_function(self.name)
-        function.max_dynamic_shared_size_bytes = self._shared_limit
-        recording = capture.capturing(self.name)
-        if recording is not None:
-            recording.add(self.name, lambda: function(grid, block, values, shared_mem=shared_mem))
+        if capture.state.dry:
             return
-        function(grid, block, values, shared_mem=shared_mem)
+        function = _function(self.code, self.options, self.name, mode())
+        recording = capture.capturing(self.name)
+
+        def launch() -> None:
+            function.max_dynamic_shared_size_bytes = max(STATIC_LIMIT, shared_mem)
+            reachable = memory.found_in(values) if mode() == "check" else ()
+            function(grid, block, values, shared_mem=shared_mem, reachable=reachable)
+
+        if recording is not None:
+            recording.add(self.name, launch)
+            return
+        launch()
         stats.note("raw_launches", self.name)
 
     def _check(self, grid: tuple[int, ...], block: tuple[int, ...], shared: int) -> None:
@@ -112,10 +123,19 @@ class RawKernel:
 
 
 @functools.cache
-def _module(code: str, options: tuple[str, ...], build_mode: str) -> Any:
+def _module(code: str, options: tuple[str, ...], build_mode: str) -> Module:
     """The built source; the same for the same text, options and mode."""
-    from .module import Module
-
     defines = tuple(option[2:] for option in options if option.startswith("-D"))
     include = tuple(Path(option[2:]) for option in options if option.startswith("-I"))
-    return Module(code, mode=build_mode, defines=defines, include=include)
+    try:
+        return Module(code + "\n", mode=build_mode, defines=defines, include=include)
+    except CompileError as error:
+        raise CompileException(str(error)) from None
+
+
+@functools.cache
+def _function(code: str, options: tuple[str, ...], name: str, build_mode: str) -> Function:
+    try:
+        return _module(code, options, build_mode).get_function(name)
+    except KeyError as error:
+        raise CUDADriverError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {error.args[0]}") from None

@@ -6,7 +6,8 @@
         total = float(a.sum())
     print(seen.launches, seen.syncs)
 
-Names that are not CuPy's: `stats` and `counting` (see stats.py), `install`, `uninstall`, `installed`, `cupyx`.
+Names that are not CuPy's: `stats` and `counting` (see stats.py), `dry` and `dry_running` (see capture.py), `install`,
+`uninstall`, `installed`, `cupyx`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import numpy as np
 
 from . import capture, cuda_api, methods
 from . import stats as _stats
-from .device_array import index_of, ndarray, run
+from .device_array import ndarray, run
+from .indices import index_of
 from .memory import get_default_memory_pool
 from .raw import RawKernel, RawModule
 from .tables import BINARY, CONSTANTS, FUNCTIONS, UNARY, bound
 
 __version__ = "14.2.0+standin"
 stats, counting = _stats.stats, _stats.counting
+dry, dry_running = capture.dry, capture.dry_running
 cuda = cuda_api.module
 installed = False
 
@@ -108,7 +111,8 @@ def array(obj: Any, dtype: Any = None, copy: bool = True, order: str = "K", ndmi
     capture.transferred("upload", "array", given.nbytes)
     fortran = order == "F" or (order in "KA" and given.flags.f_contiguous and not given.flags.c_contiguous)
     made = ndarray(given.shape, given.dtype, "F" if fortran else "C")
-    made._host[...] = given
+    if not capture.state.dry:
+        made._host[...] = given
     return made
 
 

@@ -1,10 +1,11 @@
 """Convolutions on CUDA: a ladder of kernels, and which of them serves a call.
 
 `algorithm` chooses the rung: "naive" (a thread a value), "tiled" (shared memory), "gemm" (blocked in registers,
-float32), "mma" (tensor cores), and "auto", the quickest by estimate. What a rung cannot do, a lower one does: "mma"
-wants channels in whole pieces of 16 bytes; all but "naive" want at most 32 taps, and of input gradients stride 1 or
-windows that touch. What none can do (types other than float32, float16 and bfloat16, several groups) the reference
-does.
+float32), "mma" (tensor cores), "hopper" (those of compute capability 9.x, fed by its copy engine: hopper.py), and
+"auto", the last where it can, else the quickest by estimate. What a rung cannot do, a lower one does: "hopper" wants
+16-bit maps or TF32, and channels that fill its tiles; "mma" wants channels in whole pieces of 16 bytes; all but "naive"
+want at most 32 taps, and of input gradients stride 1 or windows that touch. What none can do (types other than float32,
+float16 and bfloat16, several groups) the reference does.
 
 On tensor cores float32 maps are computed with three TF32 products for one (nearly float32's accuracy, but an infinity
 becomes NaN), or, with set_float32_matmul_precision("high"), with one. Symbols as in reference.py.
@@ -17,9 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..reference import Array, Pair
+from . import hopper
 from .base import type_name
 from .conv_launch import ALGORITHMS, ConvLauncher, Pass
 from .conv_shapes import Window, aligned, describe, readable
+from .hopper_plan import can_forward, can_input_grad, can_weight_grad
 
 __all__ = ["ALGORITHMS", "ConvKernels"]
 
@@ -37,6 +40,8 @@ class ConvKernels(ConvLauncher):
         size, kind = window.output_size(sources[0].shape[2:]), type_name(*sources)
         if kind is None or groups != 1 or min(size) < 1 or not _filled(*sources, weight):
             return super().conv2d(*arguments)
+        if self.prefers_hopper and can_forward(self, sources, weight, window):
+            return hopper.forward(self, sources, weight, bias, window, relu)
         conv = describe(sources, window, size, weight.shape[0], relu=int(relu))
         if conv is None:
             return super().conv2d(*arguments)
@@ -57,6 +62,8 @@ class ConvKernels(ConvLauncher):
             return super().conv2d_input_grad(*arguments)
         (k, c, r, s), size = weight.shape, gy.shape[2:]
         gy = gy if readable(gy) else self.channels_last(gy)
+        if self.prefers_hopper and can_input_grad(self, gy, weight, input_size, window):
+            return hopper.input_grad(self, gy, weight, input_size, window, bias, mask)
         plain = describe([gy], window, size, c, rows=gy.shape[0] * math.prod(input_size), inner=input_size)
         product, depth = None, k
         if window.touching and tuple(input_size) == (size[0] * r, size[1] * s):
@@ -84,6 +91,8 @@ class ConvKernels(ConvLauncher):
         if conv is None:
             return super().conv2d_weight_grad(x, gy, kernel, stride, padding, dilation, groups)
         gy = self._dense(gy)
+        if self.prefers_hopper and can_weight_grad(self, sources, gy, window):
+            return hopper.weight_grad(self, sources, gy, window)
         gw = self.xp.empty((k, *kernel, channels), "float32")
         job = Pass("weight_grad", kind, conv, conv, [n * p * q], _vector([*sources, gy]))
         self.run_pass(job, _named(sources) | {"gy": gy}, {"gw": gw})

@@ -13,7 +13,7 @@ from .conv_plan import ENGINES, Tiling, tiling
 from .conv_shapes import LARGEST, Convolution
 from .launcher import DTYPES, Strided
 
-ALGORITHMS = ("auto", "naive", "tiled", "gemm", "mma")
+ALGORITHMS = ("auto", "naive", "tiled", "gemm", "mma", "hopper")
 VARIABLE = "MINITORCH_UNET_CUDA_CONV"
 MOST_TAPS = 32  # of all rungs but the naive one, which keep a bit for each
 STAGES = 3  # of the pipeline in conv_mma.cu
@@ -40,6 +40,11 @@ class ConvLauncher(CudaBase):
         self.splits: int | None = None  # how many blocks share a tile; None: by estimate. For measurements and tests
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"{VARIABLE} is {self.algorithm!r}; legal are {', '.join(ALGORITHMS)}")
+
+    @property
+    def prefers_hopper(self) -> bool:
+        """Whether rung 5 (hopper.py) is to serve what it can."""
+        return self.algorithm in ("auto", "hopper")
 
     def run_pass(
         self, job: Pass, inputs: dict[str, Array | None], output: dict[str, Array], bias: Array | None = None,
@@ -80,9 +85,9 @@ class ConvLauncher(CudaBase):
             **arrays, **ends, **parts, conv=bytes(conv),
         )  # fmt: skip
         if plan.splits > 1:
-            self._add_up_parts(conv, parts["parts"], y, {"bias": None, "mask": None} | ends)
+            self.add_up_parts(conv, parts["parts"], y, {"bias": None, "mask": None} | ends)
 
-    def _add_up_parts(self, conv: Convolution, parts: Array, y: Array, ends: dict[str, Any]) -> None:
+    def add_up_parts(self, conv: Convolution, parts: Array, y: Array, ends: dict[str, Any]) -> None:
         """The second pass over sums that were split: add the parts up, then the epilogue."""
         width = 4 if conv.columns // (conv.patch_r * conv.patch_s) % 4 == 0 else 1
         self.launch(
@@ -98,8 +103,8 @@ class ConvLauncher(CudaBase):
         cores = ("tf32" if self.tf32_allowed else "3xtf32") if job.kind == "float" else "16 bits"
         cores_can = few and job.vector == 16 and self.compute_capability >= 80
         can = {cores: cores_can, "gemm": few, "tiled": few}
-        rungs = {"auto": (cores, "gemm"), "mma": (cores, "gemm"), "gemm": ("gemm",), "tiled": ("tiled",), "naive": ()}
-        names = [name for name in rungs[self.algorithm] if can[name]] or ["naive"]
+        rungs = {"gemm": ("gemm",), "tiled": ("tiled",), "naive": ()}
+        names = [name for name in rungs.get(self.algorithm, (cores, "gemm")) if can[name]] or ["naive"]
         plans = [(name, self._tiling(name, job)) for name in names]
         return min(plans, key=lambda pair: pair[1].clocks) if self.algorithm == "auto" else plans[0]
 

@@ -15,20 +15,17 @@ from .streaming import THREADS
 
 
 class RecordedDraws:
-    """A place in device memory for the state of a generator: of a recorded step, which is played again with other ones.
+    """Where the random numbers of a recorded step begin: in device memory, to be changed before it is played again."""
 
-    The step is recorded within `DropoutKernels.drawing_from(this)`; before it is played, `set` says where its numbers
-    begin. Copying that is the only thing the host does.
-    """
-
-    def __init__(self, xp: Any, start: Draws) -> None:
-        self.start = start
-        self.array = xp.zeros(6, np.uint64)
+    def __init__(self, kernels: DropoutKernels, start: Draws) -> None:
+        self.kernels, self.start = kernels, start
+        self.state = kernels.xp.zeros(6, np.uint64)
         self.set(start)
 
     def set(self, draws: Draws) -> None:
-        """Let the next play's numbers begin here."""
-        self.array.set(np.array([*draws.key, *draws.counter], np.uint64))
+        """Let the next play's numbers begin here; queued like a launch."""
+        words: dict[str, Any] = _words(draws.key, draws.counter)
+        self.kernels.launch("dropout.cu", "set_state", 1, 1, {"T": "float"}, state=self.state, **words)
 
 
 class DropoutKernels(CudaBase):
@@ -37,7 +34,7 @@ class DropoutKernels(CudaBase):
     _recorded: RecordedDraws | None = None
 
     def dropout(self, x: Array, p: float, draws: Draws) -> Array:
-        """See Kernels.dropout."""
+        """See Kernels.dropout. Raises ValueError in a recorded step for a generator other than the engine's own."""
         kind = type_name(x)
         if kind is None or x.size == 0:
             return super().dropout(x, p, draws)
@@ -47,24 +44,30 @@ class DropoutKernels(CudaBase):
         else:
             x = self.xp.ascontiguousarray(x)
             y = self.xp.empty(x.shape, x.dtype)
-        words: dict[str, Any] = {f"key{i}": word for i, word in enumerate(draws.key)}
-        counter: tuple[int, ...] = draws.counter
+        state, counter = None, draws.counter
         if self._recorded is not None:
-            counter = (draws.blocks_after(self._recorded.start), 0, 0, 0)
-        words |= {f"counter{i}": word for i, word in enumerate(counter)}
+            state, start = self._recorded.state, self._recorded.start
+            if draws.key != start.key:
+                raise ValueError("dropout: a recorded step draws from the engine's own generator; give none to dropout")
+            counter = (draws.blocks_after(start), 0, 0, 0)
         how: dict[str, Any] = {
             "size": x.size, "p": p, "scale": float(x.dtype.type(1 / (1 - p))), "wide": x.data.ptr % 16 == 0,
-            "state": None if self._recorded is None else self._recorded.array,
+            "state": state, **_words(draws.key, counter),
         }  # fmt: skip
         grid = -(-x.size // (THREADS * NUMBERS_PER_BLOCK))
-        self.launch("dropout.cu", "dropout", grid, THREADS, {"T": kind}, x=x, y=y, **how, **words)
+        self.launch("dropout.cu", "dropout", grid, THREADS, {"T": kind}, x=x, y=y, **how)
         return y
 
     @contextlib.contextmanager
-    def drawing_from(self, recorded: RecordedDraws) -> Iterator[None]:
-        """Within it dropout reads where its numbers begin from there, relative to the state it was made with."""
-        before, self._recorded = self._recorded, recorded
+    def record_draws(self, start: Draws) -> Iterator[RecordedDraws]:
+        """See Kernels.record_draws."""
+        before, self._recorded = self._recorded, RecordedDraws(self, start)
         try:
-            yield
+            yield self._recorded
         finally:
             self._recorded = before
+
+
+def _words(key: tuple[int, ...], counter: tuple[int, ...]) -> dict[str, int]:
+    """The kernels' arguments for a key and a counter."""
+    return {f"key{i}": word for i, word in enumerate(key)} | {f"counter{i}": word for i, word in enumerate(counter)}

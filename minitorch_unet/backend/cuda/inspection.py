@@ -3,7 +3,7 @@
 A source states in comments what it is compiled for and what each kernel may use:
 
     //@ variants: T=float; T=half; T=bf16         sets of macros, each compiled by itself; default: one empty set
-    //@ architectures: sm_90a                     default: sm_80 sm_90 sm_90a
+    //@ architectures: sm_90a                     default: sm_80 sm_90
     //@ budget: registers 96, shared 34816, needs HMMA LDSM.16.M88.4      directly above each kernel
 
 `registers` (of a thread) and `shared` (bytes of static shared memory) are upper limits; `needs` names instructions of
@@ -25,7 +25,8 @@ from ...kernels import source_folder
 from . import nvrtc
 from .sources import COMMENT, KERNEL, options, program
 
-ARCHITECTURES = ("sm_80", "sm_90", "sm_90a")
+# What CuPy compiles for on Ampere and Hopper; the launcher asks for sm_90a where a source states it, and only there.
+ARCHITECTURES = ("sm_80", "sm_90")
 CUPY_OPTIONS = ("--device-as-default-execution-space", "-ftz=true")  # which CuPy adds to the launcher's
 # What a table shows of the instructions: tensor cores, loads that feed them, local memory (which nobody wants).
 SHOWN = ("HMMA", "HGMMA", "LDGSTS", "LDSM", "UTMALDG", "FFMA", "LDL", "STL")
@@ -134,13 +135,17 @@ def _budget(text: str, place: str) -> Budget:
 
 
 @functools.cache
-def compile_file(path: Path, defines: tuple[str, ...] = (), architecture: str = "sm_90") -> Compiled:
-    """Compile a file as the launcher does on a GPU of this architecture; raises `nvrtc.CompileError`."""
+def compile_file(
+    path: Path, defines: tuple[str, ...] = (), architecture: str = "sm_90", listing: bool = True
+) -> Compiled:  # fmt: skip
+    """Compile a file as the launcher does on a GPU of this architecture; raises `nvrtc.CompileError`.
+
+    Without `listing` the instructions are not counted, which takes longer than most compilations do.
+    """
     words = (define.partition("=") for define in defines)
     text = program(path, {name: value or "1" for name, _, value in words})
     flags = [*options(), f"-I{path.parent}", *CUPY_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
-    cubin, log = nvrtc.compile_cubin(text, str(path), flags)
-    return read_log(log, nvrtc.instructions(cubin))
+    return read_log(*nvrtc.compile_and_list(text, path.name, flags, listing))
 
 
 def read_log(log: str, listed: dict[str, Counter[str]]) -> Compiled:
@@ -154,7 +159,7 @@ def read_log(log: str, listed: dict[str, Counter[str]]) -> Compiled:
         # A function that was not inlined has a stack of its own, listed with the kernel that calls it.
         frame, stores, loads = (sum(map(int, numbers)) for numbers in zip(*stacks, strict=True))
         kernels[name] = CompiledKernel(
-            name, int(used.group(1)), int(used.group(2) or 0), frame, stores + loads, listed[name]
+            name, int(used.group(1)), int(used.group(2) or 0), frame, stores + loads, listed.get(name, Counter())
         )
     remarks = (" ".join(found.group().split()) for found in REMARK.finditer(log))
     return Compiled(kernels, tuple(dict.fromkeys(remarks)))

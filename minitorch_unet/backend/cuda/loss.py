@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..reference import Array
+from ..reference import Array, illegal_labels, no_weight
 from .base import CudaBase
 from .launcher import Strided
 from .streaming import MOST_PIXELS, THREADS
@@ -98,9 +98,9 @@ class LossKernels(CudaBase):
             if illegal or without_weight:
                 faults[...] = self.xp.asarray(np.array(NOTHING_WRONG, np.int64))
             if illegal:
-                raise self.illegal_labels(smallest, largest, classes)
+                raise illegal_labels(smallest, largest, classes)
             if without_weight:
-                raise self.no_weight()
+                raise no_weight()
 
     # ---------------------------------------------------------------- launches
 

@@ -7,10 +7,13 @@ instructions (SASS) that a compiled kernel consists of. cuobjdump is not used: i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -52,6 +55,40 @@ def version() -> tuple[int, int]:
     major, minor = ctypes.c_int(), ctypes.c_int()
     _library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
     return major.value, minor.value
+
+
+def compile_and_list(
+    source: str, name: str, options: Sequence[str], listing: bool = True
+) -> tuple[str, dict[str, Counter[str]]]:
+    """The compiler's log, and with `listing` how often each instruction stands in each function (see `instructions`).
+
+    What was compiled before, by the same compiler from the same text and options, is looked up in `cache_folder`; a
+    text that includes others must change with them (sources.program sees to that). Errors as `compile_cubin`.
+    """
+    key = hashlib.sha256(json.dumps([version(), source, name, list(options), listing]).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{key}.json"
+    if path.exists():
+        log, listed = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        cubin, log = compile_cubin(source, name, options)
+        listed = instructions(cubin) if listing else {}
+        _keep(path, json.dumps([log, listed]))
+    return log, {function: Counter(counts) for function, counts in listed.items()}
+
+
+def cache_folder() -> Path:
+    """Where results are kept: minitorch-unet/nvrtc in $XDG_CACHE_HOME, or in ~/.cache where that is not set."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "minitorch-unet" / "nvrtc"
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file that appears whole, whoever else writes the same; a folder that cannot be written is no error."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.replace(file.name, path)
 
 
 def compile_cubin(source: str, name: str, options: Sequence[str]) -> tuple[bytes, str]:

@@ -129,14 +129,12 @@ class OptimKernels(CudaBase):
 
     def _launch_all(self, kernel: str, rows: list[tuple[Any, ...]], **arguments: Any) -> None:
         """Launch a kernel over arrays of parameters: (p, g, first, second), of which p and g must be there."""
-        for table, blocks, arrays in _tables(rows):
-            self.launch(
-                "optim.cu", kernel, blocks, THREADS, tensors=table, chunk=CHUNK, reachable=arrays, **arguments
-            )
+        for table, blocks in _tables(rows):
+            self.launch("optim.cu", kernel, blocks, THREADS, tensors=table, chunk=CHUNK, **arguments)
 
 
-def _tables(rows: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, int, list[Array]]]:
-    """(structure, blocks, arrays whose addresses it holds) of launches over rows of at most TENSORS parameters."""
+def _tables(rows: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, int]]:
+    """(structure, blocks) of launches over rows of at most TENSORS parameters."""
     for start in range(0, len(rows), TENSORS):
         part = rows[start : start + TENSORS]
         table = np.zeros((), TABLE)
@@ -147,7 +145,7 @@ def _tables(rows: list[tuple[Any, ...]]) -> Iterator[tuple[bytes, int, list[Arra
         begins = [0, *accumulate(-(-row[0].size // CHUNK) for row in part)]
         table["begins"][: len(begins)] = begins
         table["count"] = len(part)
-        yield table.tobytes(), begins[-1], [array for row in part for array in row if array is not None]
+        yield table.tobytes(), begins[-1]
 
 
 def _ours(p: Array) -> bool:

@@ -1,7 +1,7 @@
 """Tensor maps: how Hopper's copy engine (TMA) is told of an array, so that a kernel can fetch boxes of it.
 
-A kernel gets a map by value, 128 bytes that only the driver can make (cuTensorMapEncodeTiled). In the simulator the same
-bytes are a record that kernels/simulator/tma.cpp reads.
+A kernel gets a map by value, 128 bytes that only the driver can make (cuTensorMapEncodeTiled). In the simulator the
+same bytes are a record that kernels/simulator/tma.cpp reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 Array = Any
 
-# Numbers of cuda.h: CUtensorMapDataType (float is rounded to TF32 as it is fetched), swizzle and L2 promotion of 128 bytes.
+# Numbers of cuda.h: CUtensorMapDataType ("tf32": float32 in memory, rounded as it is fetched); a swizzle of 128 bytes;
+# 128 bytes for the L2 cache to fetch at a time.
 DATA_TYPES = {"float16": 6, "float32": 7, "bfloat16": 9, "tf32": 11}
 SWIZZLE_128B, PROMOTION_128B = 3, 2
 SWIZZLE_SPAN = 128  # bytes: the longest innermost row of a box
@@ -58,10 +59,10 @@ class TensorMap:
 
 def _with_legal_stride(axes: Sequence[Axis], i: int, itemsize: int) -> Axis:
     """The axis; where it has one element, whose stride says nothing, with a stride that the copy engine accepts."""
-    axis = axes[i]
-    if i == 0:
-        return axis._replace(stride=itemsize) if axis.length == 1 else axis
-    return axis._replace(stride=-(-axes[i - 1].length * abs(axes[i - 1].stride) // 16) * 16) if axis.length == 1 else axis
+    if axes[i].length != 1:
+        return axes[i]
+    inner = itemsize if i == 0 else -(-axes[i - 1].length * abs(axes[i - 1].stride) // 16) * 16
+    return axes[i]._replace(stride=inner)
 
 
 def _check(name: str, address: int, itemsize: int, axes: Sequence[Axis]) -> None:
@@ -78,7 +79,8 @@ def _check(name: str, address: int, itemsize: int, axes: Sequence[Axis]) -> None
         if not 1 <= axis.box <= 256:
             raise ValueError(f"{where} has boxes of {axis.box} in axis {i}; legal are 1 to 256")
         if i and (axis.stride % 16 or not 0 < axis.stride < 2**40):
-            raise ValueError(f"{where} has a stride of {axis.stride} bytes in axis {i}; legal are multiples of 16 below 2^40")
+            legal = "multiples of 16 below 2^40"
+            raise ValueError(f"{where} has a stride of {axis.stride} bytes in axis {i}; legal are {legal}")
     row = axes[0].box * itemsize
     if row % 16 or row > SWIZZLE_SPAN:
         raise ValueError(f"{where} has boxes with rows of {row} bytes; legal are multiples of 16 up to {SWIZZLE_SPAN}")
@@ -133,6 +135,7 @@ def of_weight(xp: Any, weight: Array, box: tuple[int, int], name: str, tf32: boo
     (k, c, r, s), (filter_, channel, row, column) = weight.shape, weight.strides
     tap = column if s > 1 else row
     if r > 1 and s > 1 and row != s * column:
-        raise ValueError(f"TensorMap: {name} has strides {weight.strides}; the rows of its kernels must lie {s} taps apart")
+        legal = f"the rows of its kernels must lie {s} taps apart"
+        raise ValueError(f"TensorMap: {name} has strides {weight.strides}; {legal}")
     axes = (Axis(c, channel, box[0]), Axis(r * s, tap, 1), Axis(k, filter_, box[1]))
     return TensorMap(xp, weight, axes, name, tf32)
