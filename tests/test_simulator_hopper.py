@@ -66,7 +66,9 @@ extern "C" __global__ void probe(const __grid_constant__ TensorMap a, const __gr
 SHARED = 3 * 8192 + 8 + 1024
 
 
-def probe(a: np.ndarray, b: np.ndarray, mn: tuple[bool, bool] = (False, False), mistake: int = 0) -> Any:
+def probe(
+    a: np.ndarray, b: np.ndarray, mn: tuple[bool, bool] = (False, False), mistake: int = 0, mode: str = "check"
+) -> Any:
     """(bytes of the tiles, accumulators as (128 threads, 64 registers)) of A (64, DEPTH) times B (128, DEPTH)^T."""
     maps = []
     for matrix, turned, name in ((a, mn[0], "a"), (b, mn[1], "b")):
@@ -75,7 +77,7 @@ def probe(a: np.ndarray, b: np.ndarray, mn: tuple[bool, bool] = (False, False), 
         depth = 128 // array.itemsize
         axes = (Axis(inner, array.itemsize, depth), Axis(1, row, 1), Axis(rows, row, rows))
         maps.append((array, bytes(TensorMap(standin, array, axes, name, tf32=a.dtype == np.float32))))
-    module = Module(PROBE, "check", ("PROBE_TF32",) if a.dtype == np.float32 else ())
+    module = Module(PROBE, mode, ("PROBE_TF32",) if a.dtype == np.float32 else ())
     memory, d = np.zeros(3 * 8192, np.uint8), np.full((128, 64), np.nan, np.float32)
     arguments = (*(record for _, record in maps), np.int32(mn[0]), np.int32(mn[1]), memory, d, np.int32(mistake))
     module.get_function("probe")(1, 128, arguments, shared_mem=SHARED)
@@ -181,3 +183,14 @@ def test_hang_names_barrier_parity_and_what_is_missing() -> None:
         KernelError, match=r"parity 0 of the mbarrier at byte \d+ .* 0 arrivals of 1 and 8192 bytes are missing"
     ):
         probe(whole_numbers(64, bf16), whole_numbers(64, bf16))
+
+
+def test_engines_are_counted() -> None:
+    """Two boxes of whole matrices, four products of the warpgroup."""
+    bf16 = named_dtype("bfloat16")
+    count = Module(PROBE, "count")
+    count.stats()
+    probe(whole_numbers(64, bf16), whole_numbers(128, bf16), mode="count")
+    counts = count.stats()
+    assert (counts["bulk_loads"], counts["bulk_load_bytes"], counts["bulk_stores"]) == (2, (64 + 128) * 128, 0)
+    assert counts["wgmmas"] == 4
