@@ -75,6 +75,7 @@ Copy make_copy(const void* tensor_map, const void* tile, const int* corner, int 
 void move(const Copy& copy, bool to_tile) {
   const Map& map = copy.map;
   const uint32_t row = map.box[0] * map.element, rows = copy.bytes / row;
+  uint64_t moved = 0;
   for (uint32_t i = 0; i < rows; i++) {
     char* line = map.base;
     bool inside = true;
@@ -93,6 +94,7 @@ void move(const Copy& copy, bool to_tile) {
         if (at < 0 || at >= map.size[0]) continue;
         char* element = line + at * map.element;
         std::memcpy(to_tile ? tile + e : element, to_tile ? element : tile + e, map.element);
+        moved += map.element;
         if (to_tile && map.rounds) {
           float v;
           std::memcpy(&v, tile + e, 4);
@@ -102,6 +104,8 @@ void move(const Copy& copy, bool to_tile) {
       }
     }
   }
+  (to_tile ? counts.bulk_loads : counts.bulk_stores)++;
+  (to_tile ? counts.bulk_load_bytes : counts.bulk_store_bytes) += moved;
 }
 
 void complete_load(size_t index) {
