@@ -44,13 +44,15 @@ class Stage:
 STAGES = {
     "environment": Stage("gpu_stages.environment", 40, 40, "device, driver, versions; builds the compiled CPU kernels"),
     "ceilings": Stage("gpu_stages.ceilings", 40, 20, "memory bandwidth, arithmetic and matrix peaks as measured here"),
-    "primitives": Stage("gpu_stages.primitives", 45, 30, "each wrapper of PTX instructions against NumPy"),
-    "network": Stage("gpu_stages.whole_network", 75, 40, "forward pass and training step: times, memory, agreement"),
-    "layers": Stage("gpu_stages.ladder", 110, 25, "every layer, pass and rung: times, shares of the ceilings, errors"),
+    "compilation": Stage("gpu_stages.compilation", 60, 60, "all kernels for this device: registers, local memory"),
+    "primitives": Stage("gpu_stages.primitives", 40, 30, "each wrapper of PTX instructions against NumPy"),
+    "network": Stage("gpu_stages.whole_network", 70, 40, "forward pass and training step: times, memory, agreement"),
     "torch": Stage("gpu_stages.rival", 45, 30, "PyTorch's forward pass and training step, eager; its layers"),
-    "tests": Stage("gpu_stages.test_suite", 90, 90, "the project's CUDA tests on this device"),
-    "sanitizer": Stage("gpu_stages.sanitizer", 75, 50, "compute-sanitizer's memcheck and racecheck on small shapes"),
-    "compiled": Stage("gpu_stages.rival_compiled", 150, 90, "the same by torch.compile, with what time is left"),
+    "layers": Stage("gpu_stages.ladder", 110, 20, "every layer, pass and rung: times and errors"),
+    "others": Stage("gpu_stages.other_kernels", 25, 15, "loss, normalisation, updates and the like: times, bandwidth"),
+    "tests": Stage("gpu_stages.test_suite", 90, 60, "the project's CUDA tests on this device"),
+    "sanitizer": Stage("gpu_stages.sanitizer", 90, 40, "compute-sanitizer's memcheck and racecheck on small shapes"),
+    "compiled": Stage("gpu_stages.rival_compiled", 150, 90, "PyTorch by torch.compile, with what time is left"),
 }
 TOTAL = 570  # seconds
 OUT_OF_TIME = "the stage's time was used up"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .backend import NUMBERS_PER_BLOCK, Array, array_module, device_of, kernels_for, take, to_device
+from .backend import NUMBERS_PER_BLOCK, Array, array_module, device_of, kernels_for, take_draws, to_device
 from .functional.norm import default_generator
 from .tensor import Tensor
 
@@ -71,7 +71,7 @@ class GraphedStep:
                 self._capture(xp)
             elif self._draws is not None:
                 with self._stream:
-                    self._draws.set(take(default_generator, self._numbers))
+                    self._draws.set(take_draws(default_generator, self._numbers))
             self._graph.launch(self._stream)
         self._calls += 1
         assert self._result is not None
@@ -86,7 +86,7 @@ class GraphedStep:
 
     def _capture(self, xp: Any) -> None:
         self._result = None  # its memory goes back to the pool, whose blocks the recorded step will find
-        start = take(default_generator, 0)
+        start = take_draws(default_generator, 0)
         drawing = kernels_for(self._inputs[0]).record_draws(start)
         with self._stream, drawing as self._draws, xp.cuda.using_allocator(self._pool.malloc):
             self._stream.begin_capture()
@@ -94,7 +94,7 @@ class GraphedStep:
                 self._result = self._step(*self._inputs)
             finally:
                 self._graph = self._stream.end_capture()
-        self._numbers = NUMBERS_PER_BLOCK * take(default_generator, 0).blocks_after(start)
+        self._numbers = NUMBERS_PER_BLOCK * take_draws(default_generator, 0).blocks_after(start)
 
     def _fill(self, arrays: tuple[Array, ...]) -> None:
         """Copy the arrays to where the step reads them."""

@@ -86,7 +86,7 @@ class Draws:
         self.xp, self.name, self.dtype = xp, dtype, named_dtype(dtype)
         self.rng, self.largest = np.random.default_rng(seed), largest
         # Channels come in whole pieces of 16 bytes, or as they like.
-        self.vector = 16 // self.dtype.itemsize if self.chance(0.75) else 1
+        self.vector = 16 // self.dtype.itemsize if self.chance(0.8) else 1
 
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)

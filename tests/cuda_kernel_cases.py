@@ -88,21 +88,24 @@ class Case(NamedTuple):
     """How to call a method and how exact its results must be.
 
     A result may differ from the truth (the reference in float64) by `relative` of it, more if it is of 16 bits, and by
-    `absolute` of the largest value there, also for the arguments' magnitudes, whose sums do not cancel.
+    `absolute` of the largest value there, also for the arguments' magnitudes, whose sums do not cancel. `share`: what
+    part of the usual number of draws is enough.
     """
 
     make: Callable[[Random], tuple[Any, ...]]
     run: Callable[[Kernels, tuple[Any, ...]], Results]
     relative: float
     absolute: float
+    share: float
 
 
 CASES: dict[str, Case] = {}
 
 
 def case(
-    relative: float = 0.0, absolute: float = 0.0, run: Callable[[Kernels, tuple[Any, ...]], Results] | None = None
-) -> Callable[[Callable[[Random], tuple[Any, ...]]], Callable[[Random], tuple[Any, ...]]]:
+    relative: float = 0.0, absolute: float = 0.0, run: Callable[[Kernels, tuple[Any, ...]], Results] | None = None,
+    share: float = 1.0,
+) -> Callable[[Callable[[Random], tuple[Any, ...]]], Callable[[Random], tuple[Any, ...]]]:  # fmt: skip
     """Enter a function that draws arguments as the case of the method it is named after."""
 
     def enter(make: Callable[[Random], tuple[Any, ...]]) -> Callable[[Random], tuple[Any, ...]]:
@@ -112,7 +115,7 @@ def case(
             result = getattr(kernels, name)(*arguments)
             return list(result) if isinstance(result, tuple) else [result]
 
-        CASES[name] = Case(make, run or call, relative, absolute)
+        CASES[name] = Case(make, run or call, relative, absolute, share)
         return make
 
     return enter

@@ -68,7 +68,7 @@ def mode(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_values(name: str, mode: str, kernels: CudaKernels) -> None:
     found = []
-    for seed in range(DRAWS[mode]):
+    for seed in range(max(3, int(DRAWS[mode] * CASES[name].share))):
         if not simulated:
             found += problems(name, seed, kernels)
             continue

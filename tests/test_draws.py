@@ -8,7 +8,7 @@ from on_device import Tensor, host
 
 from minitorch_unet import functional as F
 from minitorch_unet import manual_seed
-from minitorch_unet.backend import Draws, take
+from minitorch_unet.backend import Draws, Kernels, reference, take_draws
 from minitorch_unet.functional.norm import default_generator
 
 MASK = 2**64 - 1
@@ -50,7 +50,7 @@ def test_the_raw_words_are_numpys() -> None:
 
 def test_taking_moves_a_generator_on() -> None:
     generator = np.random.Generator(np.random.Philox(3))
-    first, second, third = (take(generator, count) for count in (9, 8, 1))
+    first, second, third = (take_draws(generator, count) for count in (9, 8, 1))
     assert first.key == second.key == third.key
     assert (second.blocks_after(first), third.blocks_after(second)) == (2, 1)
     again = np.random.Generator(np.random.Philox(3))
@@ -61,10 +61,21 @@ def test_taking_begins_behind_what_was_drawn() -> None:
     """Part of a block may be left over from other draws: a stream begins with a block of its own."""
     generator = np.random.Generator(np.random.Philox(3))
     generator.random(3, dtype=np.float32)
-    draws = take(generator, 4)
+    draws = take_draws(generator, 4)
     assert draws.counter == (1, 0, 0, 0)
     assert not set(draws.uniform(8).tolist()) & set(np.random.Generator(np.random.Philox(3)).random(8).tolist())
-    assert take(generator, 1).counter == (2, 0, 0, 0)
+    assert take_draws(generator, 1).counter == (2, 0, 0, 0)
+
+
+def test_a_stream_can_be_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = Draws((1, 2), (MASK, MASK, 5, 6))
+    whole = draws.uniform(100)
+    for blocks in (0, 1, 3, 7):
+        assert draws.skip(blocks).uniform(20).tolist() == whole[8 * blocks : 8 * blocks + 20].tolist()
+    x = np.ones((2, 3, 5, 7), np.float32)
+    right = Kernels(np).dropout(x, 0.5, draws)
+    monkeypatch.setattr(reference, "PIECE_NUMBERS", 16)
+    assert np.array_equal(Kernels(np).dropout(x, 0.5, draws), right)
 
 
 def test_blocks_are_counted_beyond_one_word() -> None:
@@ -74,11 +85,11 @@ def test_blocks_are_counted_beyond_one_word() -> None:
 
 
 def test_another_generator_gives_a_key() -> None:
-    one, other = (take(np.random.default_rng(5), 10) for _ in range(2))
+    one, other = (take_draws(np.random.default_rng(5), 10) for _ in range(2))
     assert one == other and one.counter == (0, 0, 0, 0)
-    assert take(np.random.default_rng(6), 10).key != one.key
+    assert take_draws(np.random.default_rng(6), 10).key != one.key
     generator = np.random.default_rng(5)
-    assert take(generator, 10) != take(generator, 10)
+    assert take_draws(generator, 10) != take_draws(generator, 10)
 
 
 @pytest.mark.usefixtures("device")
@@ -106,7 +117,7 @@ def test_the_gradient_has_the_mask() -> None:
 def test_a_mask_is_dealt_out_in_the_order_of_maps() -> None:
     """Position 0 is pixel (0, 0), channel 0; position 1 the next channel, whatever the memory order."""
     generator = np.random.Generator(np.random.Philox(4))
-    drawn = np.array(numbers(take(generator, 0), 2 * 3 * 4 * 5)).reshape(2, 4, 5, 3).transpose(0, 3, 1, 2)
+    drawn = np.array(numbers(take_draws(generator, 0), 2 * 3 * 4 * 5)).reshape(2, 4, 5, 3).transpose(0, 3, 1, 2)
     x = Tensor(np.ones((2, 3, 4, 5), np.float32))
     kept = host(F.dropout(x, 0.25, generator=np.random.Generator(np.random.Philox(4)))) > 0
     np.testing.assert_array_equal(kept, drawn >= 0.25)

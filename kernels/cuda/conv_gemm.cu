@@ -102,19 +102,26 @@ template <class A, class B> __device__ void multiply(A& a, B& b, int steps, floa
   }
 }
 
-template <class Value> __device__ void write(const Output<Value>& output, int m0, int j0, const float (&sums)[8][8]) {
+// Registers have no addresses: instead of unrolling the epilogue for all rows (some ten thousand instructions), the sums
+// move up by a row after each.
+template <class Value> __device__ void write(const Output<Value>& output, int m0, int j0, float (&sums)[8][8]) {
   const int y = threadIdx.x / (BN / 8) * 4, x = threadIdx.x % (BN / 8) * 4;
-#pragma unroll
-  for (int i = 0; i < 8; i++)
+#pragma unroll 1
+  for (int i = 0; i < 8; i++) {
 #pragma unroll
     for (int part = 0; part < 2; part++) {
-      const float four[4] = {sums[i][part * 4], sums[i][part * 4 + 1], sums[i][part * 4 + 2], sums[i][part * 4 + 3]};
+      const float four[4] = {sums[0][part * 4], sums[0][part * 4 + 1], sums[0][part * 4 + 2], sums[0][part * 4 + 3]};
       output.store(m0 + i / 4 * (BM / 2) + y + i % 4, j0 + part * (BN / 2) + x, four);
     }
+#pragma unroll
+    for (int row = 0; row < 7; row++)
+#pragma unroll
+      for (int j = 0; j < 8; j++) sums[row][j] = sums[row + 1][j];
+  }
 }
 
 //@ budget: registers 128, shared 16896
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
 conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, float* parts, const Convolution conv) {
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
   PixelRows<T, ByRows<BM>> a(x, x2, conv, m0);
@@ -125,7 +132,7 @@ conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bia
 }
 
 //@ budget: registers 128, shared 16896
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
 conv_gemm_input_grad(const T* gy, const float* weight, const float* bias, const T* mask, T* gx, float* parts,
                      const Convolution conv) {
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
@@ -137,7 +144,7 @@ conv_gemm_input_grad(const T* gy, const float* weight, const float* bias, const 
 }
 
 //@ budget: registers 128, shared 16896
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
 conv_gemm_weight_grad(const T* x, const T* x2, const T* gy, float* gw, float* parts, const Convolution conv) {
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
   GradientColumns<T, ByColumns<BM>> a(gy, conv, m0);

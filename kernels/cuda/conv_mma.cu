@@ -1,5 +1,5 @@
 // Rung 4: tensor cores through mma.sync, fed by asynchronous copies. A block makes a BM x BN tile of the product, each of its
-// four warps a quarter of that.
+// warps a part of that.
 //
 // What the rung adds: (1) a warp multiplies 16 x 8 pieces by one instruction: TF32, bfloat16 or float16 factors, float32 sums.
 // (2) cp.async copies go from global to shared memory past the registers, so that several pieces of z can be on their way at
@@ -40,7 +40,7 @@
 
 #include "conv_mma.cuh"
 
-constexpr int BLOCKS = BM + BN == 256 ? 2 : 3;  // a multiprocessor should hold: bounds the registers
+constexpr int BLOCKS = BM + BN == 256 || EXACT ? 2 : 3;  // that a multiprocessor should hold: this bounds the registers
 
 //@ budget: registers 255, shared 0, needs HMMA LDGSTS LDSM
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)

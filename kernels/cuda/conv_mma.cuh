@@ -7,7 +7,9 @@
 #include "conv_operands.cuh"
 
 constexpr int CHUNK = 16, DEPTH = 128 / sizeof(T), VEC = CHUNK / sizeof(T), QUARTERS = 4;
-constexpr int WARPS_M = 2, WARPS_N = 2, THREADS = 32 * WARPS_M * WARPS_N;
+// Four warps of large pieces read least from shared memory. With EXACT the tensor cores have three times as much to do, and
+// the factors' rests need registers: eight warps of smaller pieces.
+constexpr int WARPS = EXACT ? 8 : 4, WARPS_M = WARPS == 8 && BN == 64 ? 4 : 2, WARPS_N = WARPS / WARPS_M, THREADS = 32 * WARPS;
 constexpr int WARP_M = BM / WARPS_M, WARP_N = BN / WARPS_N;  // a warp's part of the block's tile
 constexpr int MI = WARP_M / 16, NI = WARP_N / 8;             // and how many products it takes
 constexpr int STAGE_BYTES = (BM + BN) * 128, LINE = BN + 8;  // LINE: of the sums in shared memory at the end, see write()
@@ -96,37 +98,33 @@ template <int N> __device__ void split(unsigned (&value)[N], unsigned (&rest)[N]
   }
 }
 
-// The warp's products of one stage.
+// The warp's products of one stage. B's fragments are kept for a quarter of z, A's for 16 rows.
 template <class A, class B>
 __device__ void multiply_stage(const unsigned char* left, const unsigned char* right, float (&sums)[MI][NI][4]) {
   const int warp = threadIdx.x / 32, m0 = warp / WARPS_N * WARP_M, j0 = warp % WARPS_N * WARP_N;
-#pragma unroll
+  // Unrolled, the next quarter's fragments are read while this one's products run. With EXACT there are no registers for that
+  // (and no need: the other warps' products fill the time).
+#pragma unroll (EXACT ? 1 : QUARTERS)
   for (int quarter = 0; quarter < QUARTERS; quarter++) {
-    unsigned a[MI][4], rest_a[MI][4];
+    unsigned b[NI / 2][4], rest_b[NI / 2][4];
 #pragma unroll
-    for (int i = 0; i < MI; i++) {
-      read_a<A>(left, m0 + i * 16, quarter, a[i]);
-      if constexpr (sizeof(T) == 4) split(a[i], rest_a[i]);
+    for (int j = 0; j < NI / 2; j++) {
+      read_b<B>(right, j0 + j * 16, quarter, b[j]);
+      if constexpr (sizeof(T) == 4) split(b[j], rest_b[j]);
     }
 #pragma unroll
-    for (int j = 0; j < NI; j += 2) {
-      unsigned b[4], rest_b[4];
-      read_b<B>(right, j0 + j * 8, quarter, b);
-      if constexpr (sizeof(T) == 4) split(b, rest_b);
+    for (int i = 0; i < MI; i++) {
+      unsigned a[4], rest_a[4];
+      read_a<A>(left, m0 + i * 16, quarter, a);
+      if constexpr (sizeof(T) == 4) split(a, rest_a);
+#if EXACT  // the small products first; rest times rest is less than float32 can hold beside them
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const unsigned column[2] = {b[h * 2], b[h * 2 + 1]};
-#if EXACT
-        const unsigned rest[2] = {rest_b[h * 2], rest_b[h * 2 + 1]};
+      for (int j = 0; j < NI; j++) product(T{}, sums[i][j], rest_a, {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]});
 #pragma unroll
-        for (int i = 0; i < MI; i++) {  // the small products first; rest times rest is below what float32 can hold
-          product(T{}, sums[i][j + h], rest_a[i], column);
-          product(T{}, sums[i][j + h], a[i], rest);
-        }
+      for (int j = 0; j < NI; j++) product(T{}, sums[i][j], a, {rest_b[j / 2][j % 2 * 2], rest_b[j / 2][j % 2 * 2 + 1]});
 #endif
 #pragma unroll
-        for (int i = 0; i < MI; i++) product(T{}, sums[i][j + h], a[i], column);
-      }
+      for (int j = 0; j < NI; j++) product(T{}, sums[i][j], a, {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]});
     }
   }
 }

@@ -29,7 +29,7 @@ DEVICE Block philox(Block counter, Word key0, Word key1) {
 // y = x * scale where the element's number is at least p, else 0; both in memory without gaps, in one order. A thread serves
 // the eight elements of a block; `wide`: x and y begin at multiples of 16 bytes. In a recorded step the generator's state is
 // read from device memory, state = {key0, key1, counter 0 .. 3}: counter0 is then what to add to that counter.
-//@ budget: registers 40, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) dropout(
     const T* x, T* y, long long size, float p, float scale, const unsigned long long* state, unsigned long long key0,
     unsigned long long key1, unsigned long long counter0, unsigned long long counter1, unsigned long long counter2,

@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) finish_cross_entropy(
 
 // out = gradient times gy, the loss's own gradient, times share. Both arrays begin at a multiple of 16 bytes; a thread serves
 // the WIDE values that fill 16 bytes.
-//@ budget: registers 32, shared 0
+//@ budget: registers 32, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) scale_gradient(
     const float* gradient, float* out, long long size, const double* share, const float* gy) {
   float factor = (float)(*share * *gy);

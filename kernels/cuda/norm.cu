@@ -98,11 +98,11 @@ DEVICE void scaled(const T* x, Strides x_map, T* y, Strides y_map, const float* 
   }
 }
 
-//@ budget: registers 56, shared 0
+//@ budget: registers 56, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) scale_shift(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, long long y_image, long long y_row, int y_pixel,
-    const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels, int columns,
-    int channels, int wide) {
+    const float* centre, const float* scale, const float* shift, int relu, int lane_bits, int pixels_per_block, int pixels,
+    int columns, int channels, int wide) {
   Strides x_map{x_image, x_row, x_pixel}, y_map{y_image, y_row, y_pixel};
   if (wide)
     scaled<WIDE>(x, x_map, y, y_map, centre, scale, shift, relu, lane_bits, pixels_per_block, pixels, columns, channels);
@@ -212,7 +212,7 @@ DEVICE void input_gradient(const T* gy, Strides gy_map, const T* y, Strides y_ma
 }
 
 // gx = factor g - (x - centre) slope - constant, vectors[4][channels] holding centre, factor, slope and constant.
-//@ budget: registers 72, shared 0
+//@ budget: registers 72, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) batch_norm_input_gradient(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const T* y, long long y_image, long long y_row,
     int y_pixel, const T* x, long long x_image, long long x_row, int x_pixel, T* gx, long long gx_image, long long gx_row,

@@ -79,7 +79,7 @@ DEVICE void sgd_elements(float* p, const float* g, float* velocity, const SgdSet
 }
 
 // g is multiplied by *unscale first, if that is given; nothing happens where *skip is not 0.
-//@ budget: registers 40, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) sgd(
     const __grid_constant__ Tensors tensors, int chunk, const double* clock, float momentum, float rest, float decay,
     int nesterov, const float* unscale, const int* skip) {
@@ -127,7 +127,7 @@ DEVICE void adam_elements(float* p, const float* g, float* mean, float* square, 
 }
 
 // weight_decay is added to the gradient (decay) or, decoupled, taken off p.
-//@ budget: registers 56, shared 0
+//@ budget: registers 56, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) adam(
     const __grid_constant__ Tensors tensors, int chunk, const double* clock, double beta1, double beta2, double eps,
     double weight_decay, int decoupled, const float* unscale, const int* skip) {

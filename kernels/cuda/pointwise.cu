@@ -33,7 +33,7 @@ DEVICE void masked_sums(const T* gy, Strides gy_map, const T* y, Strides y_map, 
   }
 }
 
-//@ budget: registers 64, shared 16384
+//@ budget: registers 64, shared 16384, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) channel_sums(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const T* y, long long y_image, long long y_row,
     int y_pixel, T* g, long long g_image, long long g_row, int g_pixel, double* parts, int lane_bits, int pixels_per_block,
@@ -71,7 +71,7 @@ DEVICE void add(T* total, Strides total_map, const T* x, Strides x_map, int lane
 }
 
 // total += x.
-//@ budget: registers 32, shared 0
+//@ budget: registers 32, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) add_into(
     T* total, long long total_image, long long total_row, int total_pixel, const T* x, long long x_image, long long x_row,
     int x_pixel, int lane_bits, int pixels_per_block, int pixels, int columns, int channels, int wide) {
@@ -101,7 +101,7 @@ DEVICE void framed(const T* x, Strides x_map, T* out, Strides out_map, int h, in
 }
 
 // x (h, w) within a border of `value`; negative top or left cut rows or columns off.
-//@ budget: registers 40, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) pad(
     const T* x, long long x_image, long long x_row, int x_pixel, T* out, long long out_image, long long out_row,
     int out_pixel, int h, int w, int top, int left, float value, int lane_bits, int pixels_per_block, int pixels, int columns,

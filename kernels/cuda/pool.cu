@@ -2,8 +2,8 @@
 //
 // Symbols: H W input rows columns, P Q output rows columns, R S window rows columns. Maps lie channels-last (streaming.cuh);
 // y, the winners and gx are dense. A winner is the number of a window's tap in row-major order: the first of equal values,
-// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V values
-// filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
+// but NaN beats every number, and the last NaN the others. A thread serves V neighbouring channels of one output pixel, V
+// values filling 16 bytes where the maps allow it ("wide"). Grid: (an image's pixels times groups of V channels, images).
 //@ variants: T=float; T=half; T=bf16
 #include "streaming.cuh"
 
@@ -66,7 +66,7 @@ template <int V> DEVICE void halved(const T* x, Strides map, T* y, unsigned char
 }
 
 // Windows of 2x2 that touch, all inside x: the U-Net's.
-//@ budget: registers 40, shared 0
+//@ budget: registers 40, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve(
     const T* x, long long x_image, long long x_row, int x_pixel, T* y, unsigned char* winners, int p, int q, int channels,
     int wide) {
@@ -95,7 +95,7 @@ template <int V> DEVICE void halved_back(const T* gy, Strides map, const unsigne
 }
 
 // The gradient of `halve`, all of whose input is covered by windows.
-//@ budget: registers 48, shared 0
+//@ budget: registers 48, shared 0, needs LDG.E.128 STG.E.128
 extern "C" __global__ void __launch_bounds__(THREADS) halve_backward(
     const T* gy, long long gy_image, long long gy_row, int gy_pixel, const unsigned char* winners, T* gx, int p, int q,
     int channels, int wide) {

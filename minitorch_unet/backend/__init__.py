@@ -20,7 +20,7 @@ from .devices import (
     to_numpy,
     use_device,
 )
-from .draws import NUMBERS_PER_BLOCK, Draws, take
+from .draws import NUMBERS_PER_BLOCK, Draws, take_draws
 from .dry import dry_run, dry_running
 from .precision import (
     autocast,
@@ -71,7 +71,7 @@ __all__ = [
     "set_float32_matmul_precision",
     "set_num_threads",
     "simulator_unavailable_reason",
-    "take",
+    "take_draws",
     "to_device",
     "to_numpy",
     "unscaled",

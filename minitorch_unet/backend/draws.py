@@ -26,13 +26,21 @@ class Draws(NamedTuple):
         generator = np.random.Philox(key=np.array(self.key, np.uint64), counter=np.array(self.counter, np.uint64))
         return np.random.Generator(generator).random(count, dtype=np.float32)
 
+    def skip(self, blocks: int) -> Draws:
+        """The stream that begins so many blocks later."""
+        counter = (self._counter() + blocks) % _WORD**4
+        words = [counter >> 64 * i & (_WORD - 1) for i in range(4)]
+        return Draws(self.key, (words[0], words[1], words[2], words[3]))
+
     def blocks_after(self, start: Draws) -> int:
         """How many blocks lie between the beginning of another stream with this key and that of this one."""
-        mine, other = (sum(word << 64 * i for i, word in enumerate(d.counter)) for d in (self, start))
-        return (mine - other) % _WORD**4
+        return (self._counter() - start._counter()) % _WORD**4
+
+    def _counter(self) -> int:
+        return sum(word << 64 * i for i, word in enumerate(self.counter))
 
 
-def take(generator: np.random.Generator, count: int) -> Draws:
+def take_draws(generator: np.random.Generator, count: int) -> Draws:
     """Take `count` numbers off a generator: the stream that holds them. The generator goes on behind them.
 
     A generator over Philox lends its own key and counter, and is moved on by whole blocks. Of any other two words are

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import memory
-from .draws import Draws
+from .draws import NUMBERS_PER_BLOCK, Draws
 from .precision import is_short, wide
 from .threads import run_parallel
 from .updates import Updates
@@ -24,6 +24,7 @@ from .updates import Updates
 Array = Any
 Pair = tuple[int, int]
 
+PIECE_NUMBERS = 1 << 16  # random numbers drawn at a time: a multiple of what a block of theirs holds
 SLAB_PIXELS = 768  # output pixels a matrix product works on at a time: measured best between 512 and 1024
 
 
@@ -310,9 +311,19 @@ class Kernels(Updates):
         which maps lie in memory, else in C order.
         """
         order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))
-        kept = draws.uniform(x.size).reshape([x.shape[i] for i in order]) >= p
-        scale = kept.transpose(np.argsort(order)).astype(x.dtype) * x.dtype.type(1 / (1 - p))
-        return x * (scale if self.xp is np else self.xp.asarray(scale))
+        values = self.xp.ascontiguousarray(x.transpose(order))
+        y = self._empty(values.shape, x.dtype)
+        given, made = values.reshape(-1), y.reshape(-1)
+        scale = x.dtype.type(1 / (1 - p))
+
+        def piece(first: int) -> None:
+            part = slice(first, min(first + PIECE_NUMBERS, x.size))
+            numbers = draws.skip(first // NUMBERS_PER_BLOCK).uniform(part.stop - first)
+            factors = (numbers >= p).astype(x.dtype) * scale
+            self.xp.multiply(given[part], self.xp.asarray(factors), out=made[part])
+
+        self.run(piece, range(0, x.size, PIECE_NUMBERS))
+        return y.transpose(np.argsort(order).tolist())
 
     def record_draws(self, start: Draws) -> contextlib.AbstractContextManager[Any]:
         """Within it a step is recorded whose dropout is to draw other numbers each time that it is played.

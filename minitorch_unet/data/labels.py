@@ -136,8 +136,8 @@ def decide_rule(
         kind = _guess(values, wide, foreground, source)
         if kind == "instances" and not wide and 2 * counts[255] > counts.total() - counts[0]:
             raise DataError(
-                f"{source}: label values {values[0]}..{values[-1]}, most of them 255 where not 0: masks that were resized "
-                "or compressed with loss? labels='binary' takes every value above 0, labels='instances' takes objects"
+                f"{source}: label values {values[0]}..{values[-1]}, most of them 255 where not 0: masks that were "
+                "resized or compressed with loss? labels='binary' takes every value above 0, labels='instances' objects"
             )
     if kind == "instances":
         return LabelRule("instances", None, 2, ignore_border=ignore_border)

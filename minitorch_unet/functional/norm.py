@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import kernels_for, take, wide
+from ..backend import kernels_for, take_draws, wide
 from ..tensor import Tensor, apply, no_grad
 from .reduce import var
 
@@ -108,7 +108,7 @@ def dropout(
         return input
     if p == 1:
         return input * 0.0
-    return apply("dropout", input, p=p, draws=take(generator or default_generator, input.size))
+    return apply("dropout", input, p=p, draws=take_draws(generator or default_generator, input.size))
 
 
 default_generator = np.random.Generator(np.random.Philox(0))

@@ -76,7 +76,7 @@ class ConvLauncher(CudaBase):
             threads = plan.m * plan.n // 64
             defines |= {} if job.vector >= 4 * _bytes(job.kind) else {"VEC": "1"}
         elif engine.source == "conv_mma":
-            threads, shared = 128, STAGES * (plan.m + plan.n) * 128
+            threads, shared = 256 if name == "3xtf32" else 128, STAGES * (plan.m + plan.n) * 128
             defines |= {"EXACT": "1"} if name == "3xtf32" else {}
         arrays: dict[str, Any] = {key: None if value is None else Strided(value) for key, value in inputs.items()}
         arrays[output_name] = y
