@@ -193,7 +193,7 @@ def test_reports_of_the_sanitizer_are_judged(module: Load) -> None:
         sanitizer.judged("racecheck", clean, lines[:-1])
     with pytest.raises(child.Failed, match="'a': 'wrong'"):
         sanitizer.judged("racecheck", clean, [{"item": "a", "row": {"failed": "wrong"}}, {"complete": True}])
-    with pytest.raises(child.Skipped, match="gave no summary: .*Device not supported"):
+    with pytest.raises(child.Skipped, match=r"gave no summary: .*Device not supported"):
         sanitizer.judged("memcheck", "========= Device not supported\n", [])
 
 
