@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitorch_unet.simulator import KernelError, Module
+from minitorch_unet.simulator import KernelError, Module, build
 
+pytestmark = pytest.mark.skipif(build.unavailable_reason() is not None, reason=str(build.unavailable_reason()))
 BUGS = Path(__file__).parent / "simulator_bugs"
 F = np.float32
 
