@@ -26,6 +26,8 @@ class Device:
             import cupy as xp
             if ":" in self.name:
                 xp.cuda.Device(int(self.name.partition(":")[2])).use()
+            if settings.get("untimed"):  # for the sanitizer: see sanitizer.py
+                xp.cuda.set_allocator(None)
         self.xp: Any = xp
         self.cache = int(xp.cuda.Device().attributes["L2CacheSize"])
         self.timed = not self.simulated and not settings.get("untimed")

@@ -42,18 +42,18 @@ ALT = {
     "ladder": "Time of one layer on each rung of the ladder", "scaling": "Step time over size, width and batch",
     "memory": "Peak memory of a training step", "curve": "Training loss with direct and with Winograd's arithmetic",
 }  # fmt: skip
-MARKER = re.compile(
-    r"(<!-- benchmarks: ([a-z]+)((?: table| picture)?) -->\n).*?(<!-- /benchmarks: \2\3 -->)", re.DOTALL
-)
+Parts = dict[str, tuple[Callable[[dict[str, Any]], str] | None, Callable[[dict[str, Any], Path], bool] | None]]
 NOTHING = "Not measured in this run."
 
 
-def draw_all(results: dict[str, Any], images: Path) -> dict[str, Path]:
+def draw_all(
+    results: dict[str, Any], images: Path, parts: Parts = PARTS, files: dict[str, str] = FILES
+) -> dict[str, Path]:
     """Draw the pictures of all parts that were measured: {part: file}; the pictures of others are taken away."""
     drawn = {}
-    for name, (_, draw) in PARTS.items():
+    for name, (_, draw) in parts.items():
         if draw:
-            file = images / FILES.get(name, f"bench-{name}.png")
+            file = images / files.get(name, f"bench-{name}.png")
             if draw(results, file):
                 drawn[name] = file
             else:
@@ -61,30 +61,37 @@ def draw_all(results: dict[str, Any], images: Path) -> dict[str, Path]:
     return drawn
 
 
-def part(name: str, half: str, results: dict[str, Any], drawn: dict[str, Path], document: Path) -> str:
+def part(
+    name: str, half: str, results: dict[str, Any], drawn: dict[str, Path], document: Path, parts: Parts = PARTS,
+    alt: dict[str, str] = ALT,
+) -> str:  # fmt: skip
     """The generated text of a part, or of its "table" or "picture" only."""
-    make_table = PARTS[name][0]
+    make_table = parts[name][0]
     pieces = []
     if name in drawn and half != "table":
         place = os.path.relpath(drawn[name], document.parent).replace(os.sep, "/")
-        pieces.append(f"![{ALT[name]}]({place})")
+        pieces.append(f"![{alt[name]}]({place})")
     if make_table and half != "picture":
         pieces.append(make_table(results))
     return "\n\n".join(piece for piece in pieces if piece) or NOTHING
 
 
-def fill(text: str, content: Callable[[str, str], str]) -> str:
-    """`text` with content(name, half) between every pair of markers. Raises ValueError for markers it cannot pair."""
+def fill(text: str, content: Callable[[str, str], str], word: str = "benchmarks", parts: Parts = PARTS) -> str:
+    """`text` with content(name, half) between every pair of markers that begin with `word`.
+
+    Raises ValueError for markers that cannot be paired.
+    """
+    marker = rf"(<!-- {word}: ([a-z]+)((?: table| picture)?) -->\n).*?(<!-- /{word}: \2\3 -->)"
 
     def replaced(found: re.Match[str]) -> str:
         begin, name, half, end = found.groups()
-        if name not in PARTS:
-            raise ValueError(f"fill: there is no part {name!r}; known are {', '.join(PARTS)}")
+        if name not in parts:
+            raise ValueError(f"fill: there is no part {name!r}; known are {', '.join(parts)}")
         return f"{begin}{content(name, half.strip())}\n{end}"
 
-    text, count = MARKER.subn(replaced, text)
-    if not 2 * count == len(re.findall("<!-- /?benchmarks:", text)) > 0:
-        raise ValueError("fill: the text's markers are not pairs of <!-- benchmarks: NAME --> and its end")
+    text, count = re.subn(marker, replaced, text, flags=re.DOTALL)
+    if not 2 * count == len(re.findall(f"<!-- /?{word}:", text)) > 0:
+        raise ValueError(f"fill: the text's markers are not pairs of <!-- {word}: NAME --> and its end")
     return text
 
 

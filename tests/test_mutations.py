@@ -16,6 +16,7 @@ from minitorch_unet.backend import Kernels
 from minitorch_unet.gradcheck_cases import Case
 from minitorch_unet.gradcheck_table import all_cases
 from minitorch_unet.ops import OPS, norm, reduce
+from minitorch_unet.tensor import walk
 from minitorch_unet.testing import gradcheck, gradgradcheck
 
 CASES = {case.name: case for case in all_cases()}
@@ -169,7 +170,11 @@ FIRST_ORDER = [
     rule("maximum: everything to both where equal", f + "maximum: equal everywhere", "maximum",
          lambda ctx, gy: (gy * (ctx.share > 0), gy * (ctx.share < 1))),
     rule("maximum: to the smaller", f + "maximum", "maximum", lambda ctx, gy: (gy * (1 - ctx.share), gy * ctx.share)),
-    rule("dropout: mask ignored", f + "dropout", "mul", lambda ctx, gy: (gy * ctx.b.max(), None)),
+    rule("dropout: mask ignored", f + "dropout", "dropout", lambda ctx, gy: (gy / (1 - ctx.p),)),
+    rule("dropout: another mask", f + "dropout", "dropout",
+         lambda ctx, gy: (ctx.ops.dropout(gy, p=ctx.p, draws=ctx.draws.skip(1)),)),
+    rule("dropout: not divided by 1 - p", f + "dropout", "dropout",
+         lambda ctx, gy: (ctx.ops.dropout(gy, p=ctx.p, draws=ctx.draws) * (1 - ctx.p),)),
     rule("mean: 1/n forgotten", f + "mean", "mul", lambda ctx, gy: (gy, None)),
     rule("sum: divided by n", f + "sum", "sum", lambda ctx, gy: (np.full(ctx.shape, gy / np.prod(ctx.shape)),)),
     Mutation("amax: everything to each of equal maxima", f + "amax: all equal", reduce, "_extreme",
@@ -261,7 +266,7 @@ FIRST_ORDER = [
            overwriting_pool),
     rule("avg_pool2d: padding ignored", f + "avg_pool2d: overlapping", "sum_pool2d",
          lambda ctx, gy: (ctx.ops.sum_pool2d_scatter(gy, input_size=ctx.size, **(ctx.how | {"padding": (0, 0)})),)),
-    Mutation("walk in the order of discovery", "unet.UNet: valid, depth 1", tensor, "_reverse_topological",
+    Mutation("walk in the order of discovery", "unet.UNet: valid, depth 1", walk, "_reverse_topological",
              lambda right: preorder),
 ]  # fmt: skip
 

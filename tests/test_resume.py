@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_runs import TRAINING, one_thread, patterns, run_in, tiny, write_patterns
 
+from minitorch_unet import runs
 from minitorch_unet import train as training
 from minitorch_unet.checkpoint import load_checkpoint, save_checkpoint
 from minitorch_unet.errors import DataError
@@ -149,9 +150,9 @@ def test_an_unfinished_log_line_is_dropped(tmp_path) -> None:
 
 
 def test_another_thread_count_is_said(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(training, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(runs, "get_num_threads", lambda: 7)
     run_in(tmp_path, tiny(), max_hours=0.0)
-    monkeypatch.setattr(training, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(runs, "get_num_threads", lambda: 3)
     _, remarks = resume(tmp_path)
     assert len(remarks) == 2
     assert "saved with 7 threads, now 3" in remarks[1] and "--threads 7 makes them equal" in remarks[1]

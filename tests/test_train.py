@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_runs import TRAINING, one_thread, patterns, run_in, tiny
 
-from minitorch_unet import NonFiniteError, UNet, set_num_threads
+from minitorch_unet import NonFiniteError, UNet, runs, set_num_threads
 from minitorch_unet import train as training
 from minitorch_unet.checkpoint import load_checkpoint
 from minitorch_unet.data.weights import IGNORE
@@ -334,7 +334,7 @@ def test_a_weight_that_overflowed_is_named(tmp_path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch) -> None:
-    real, calls = training.save_checkpoint, []
+    real, calls = runs.save_checkpoint, []
     kept = {}
 
     def save(path, arrays, metadata) -> None:
@@ -347,7 +347,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch) -
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(training, "save_checkpoint", save)
+    monkeypatch.setattr(runs, "save_checkpoint", save)
     with pytest.raises(DataError, match=r"cannot write .*last\.safetensors: No space left.*previous file is unchanged"):
         run_in(tmp_path, tiny(save_every=1))
     assert (tmp_path / LAST).read_bytes() == kept["bytes"]

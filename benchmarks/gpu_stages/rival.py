@@ -127,14 +127,29 @@ def graphed(torch: Any, work: Callable[[], Any]) -> Callable[[], Any]:
     return graph.replay
 
 
+def in_turn(torch: Any, calls: list[Callable[[], Any]]) -> float:
+    """Median seconds of one of the calls, which are made one after another, as a graph where that can be."""
+
+    def work() -> None:
+        for call in calls:
+            call()
+
+    try:
+        replay = graphed(torch, work)
+    except RuntimeError:
+        replay = work
+    return seconds(torch, replay, 3) / len(calls)
+
+
 def per_layer(settings: dict[str, Any], precision: str) -> dict[str, Any]:
-    """{layer: {pass: seconds}}: every layer alone, channels_last, by cuDNN."""
+    """{layer: {pass: seconds}}: every layer alone, channels_last, by cuDNN; timed as ours are (ladder.py)."""
     torch = usable(settings)
     import rival_torch
     from network import unet_layers
 
     size, base = (188, 8) if settings["tiny"] else network_of(settings)[:2]
     found = {}
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
     with precision_set(torch, precision) as reduced, torch.device("cuda"):
         # The backward of a convolution takes its arrays as they are: autocast would not reach it.
         kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -143,8 +158,10 @@ def per_layer(settings: dict[str, Any], precision: str) -> dict[str, Any]:
         try:
             for layer in unet_layers(size, base):
                 with reduced():
-                    passes = rival_torch.make_passes(layer.record(), "channels_last")
-                    found[layer.name] = {name: seconds(torch, work, 3) for name, work in passes.items()}
+                    count = max(2, min(64, -(-3 * cache // layer.bytes)))
+                    sets = [rival_torch.make_passes(layer.record(), "channels_last") for _ in range(count)]
+                    by_pass = {name: [passes[name] for passes in sets] for name in sets[0]}
+                    found[layer.name] = {name: in_turn(torch, calls) for name, calls in by_pass.items()}
         finally:
             torch.set_default_dtype(before)
     if not found:

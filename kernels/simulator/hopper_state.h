@@ -1,4 +1,4 @@
-// What the simulator's mbarriers and copy engine (tma.cpp) and its matrix units (wgmma.cpp) know of each other.
+// What the simulator's mbarriers (mbarrier.cpp), copy engine (tma.cpp) and matrix units (wgmma.cpp) know of each other.
 #pragma once
 #include "hopper.h"
 #include "scheduler.h"
@@ -22,6 +22,19 @@ inline uint32_t swizzled(uint32_t address) { return address ^ (address >> 7 & 7)
 extern uint64_t events;  // grows whenever anything happens: who waits while it stands still waits for ever
 uint32_t chance(uint32_t n);  // 0 to n - 1, from the launch's random order; n - 1 where the order is not random
 
+struct Mbarrier {
+  int arrivals, pending;     // per phase; still missing in this one
+  int64_t bytes;             // expected and not yet there
+  uint32_t phase;            // how many are complete
+  uint32_t seen[MAX_WARPS];  // by warp: the phases that it has waited for
+};
+Mbarrier& find(const void* barrier, void* pc);        // fails if there is none
+void complete(Mbarrier& barrier);                     // its phase, if nothing is missing any more
+bool has_seen(uint32_t barrier, uint32_t phase);      // whether this thread's warp has waited for the phase to complete
+void check_no_barrier(const Range& bytes, void* pc);  // fails if one stands there
+
+// Lets one of the loads that this barrier waits for come in; false if there is none.
+bool complete_one(const void* barrier);
 // Fails unless this thread's warp has waited for the loads that filled these bytes.
 void check_operand(const Range& bytes, const char* name, void* pc);
 // Fails if a wgmma that is not yet complete reads some of these bytes.

@@ -92,6 +92,7 @@ struct Failure {
 
 struct Counts {
   uint64_t launches, switches, barriers, collectives;
+  uint64_t bulk_loads, bulk_load_bytes, bulk_stores, bulk_store_bytes, wgmmas;  // bytes: of memory, not of boxes beyond a map
 };
 
 extern Fiber fibers[MAX_THREADS];

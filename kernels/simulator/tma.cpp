@@ -1,90 +1,9 @@
-// mbarriers and bulk tensor copies of the simulator. What they promise to kernels is written in hopper.h.
+// The simulator's bulk tensor copies. What they promise to kernels is written in hopper.h.
 #include "hopper_state.h"
 #include <cstring>
-#include <unordered_map>
 
 namespace cusim {
 namespace hopper {
-
-uint64_t events;
-
-// ---- addresses
-
-uint32_t shared_address(const void* p) {
-  if (p < dyn_smem || p > dyn_smem + dyn_smem_bytes)
-    fail_at(__builtin_return_address(0), "address", "not an address of dynamic shared memory");
-  return WINDOW + (uint32_t)((const unsigned char*)p - dyn_smem);
-}
-char* memory_at(uint32_t address, uint32_t n, const char* what, void* pc) {
-  if (address < WINDOW || address + (uint64_t)n > WINDOW + dyn_smem_bytes)
-    fail_at(pc, "address", "%s: %u bytes from byte %d on leave the %zu bytes of dynamic shared memory", what, n, (int)(address - WINDOW), dyn_smem_bytes);
-  return (char*)dyn_smem + (address - WINDOW);
-}
-uint32_t chance(uint32_t n) {
-  static uint64_t state = 88172645463325252u;
-  if (!random_state) return n - 1;
-  state ^= random_state;
-  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-  return (uint32_t)((state >> 11) % n);
-}
-
-// ---- mbarriers
-
-namespace {
-constexpr uint64_t MARK = 0x72656972726162ff;  // stands where a barrier is, so that an overwritten one is noticed
-
-struct Barrier {
-  int arrivals, pending;  // per phase; still missing in this one
-  int64_t bytes;          // expected and not yet there
-  uint32_t phase;         // how many are complete
-  uint32_t seen[MAX_WARPS];  // by warp: the phases that it has waited for
-};
-std::unordered_map<uint32_t, Barrier> mbarriers;  // by address
-
-Barrier& find(const void* p, void* pc) {
-  const uint32_t address = shared_address(p);
-  const auto found = mbarriers.find(address);
-  uint64_t mark = 0;
-  if (found != mbarriers.end()) std::memcpy(&mark, p, sizeof mark);
-  if (mark != MARK)
-    fail_at(pc, "mbarrier", "the mbarrier at byte %u of shared memory %s", address - WINDOW, found == mbarriers.end() ? "was not initialised" : "was overwritten");
-  return found->second;
-}
-void complete(Barrier& b) {
-  events++;
-  if (b.pending || b.bytes) return;
-  b.phase++;
-  b.pending = b.arrivals;
-}
-void count_arrival(const void* p, Barrier& b, void* pc) {
-  if (!b.pending)
-    fail_at(pc, "mbarrier", "more arrivals than the %d that the mbarrier at byte %u of shared memory was initialised with", b.arrivals, shared_address(p) - WINDOW);
-  release((void*)p);
-  b.pending--;
-  complete(b);
-}
-}  // namespace
-
-void barrier_init(void* p, int arrivals) {
-  void* pc = __builtin_return_address(0);
-  const uint32_t address = shared_address(p);
-  if (address % 8) fail_at(pc, "mbarrier", "byte %u of shared memory: an mbarrier's address must be a multiple of 8", address - WINDOW);
-  if (arrivals < 1) fail_at(pc, "mbarrier", "initialised with %d arrivals; at least 1", arrivals);
-  memory_at(address, 8, "mbarrier", pc);
-  mbarriers[address] = {arrivals, arrivals, 0, 0, {}};
-  std::memcpy(p, &MARK, sizeof MARK);
-}
-void barrier_arrive(void* p) {
-  void* pc = __builtin_return_address(0);
-  count_arrival(p, find(p, pc), pc);
-  maybe_yield();
-}
-void barrier_expect(void* p, uint32_t bytes) {
-  void* pc = __builtin_return_address(0);
-  Barrier& b = find(p, pc);
-  b.bytes += bytes;
-  count_arrival(p, b, pc);
-}
 
 // ---- the copy engine
 
@@ -156,6 +75,7 @@ Copy make_copy(const void* tensor_map, const void* tile, const int* corner, int 
 void move(const Copy& copy, bool to_tile) {
   const Map& map = copy.map;
   const uint32_t row = map.box[0] * map.element, rows = copy.bytes / row;
+  uint64_t moved = 0;
   for (uint32_t i = 0; i < rows; i++) {
     char* line = map.base;
     bool inside = true;
@@ -174,6 +94,7 @@ void move(const Copy& copy, bool to_tile) {
         if (at < 0 || at >= map.size[0]) continue;
         char* element = line + at * map.element;
         std::memcpy(to_tile ? tile + e : element, to_tile ? element : tile + e, map.element);
+        moved += map.element;
         if (to_tile && map.rounds) {
           float v;
           std::memcpy(&v, tile + e, 4);
@@ -183,19 +104,22 @@ void move(const Copy& copy, bool to_tile) {
       }
     }
   }
+  (to_tile ? counts.bulk_loads : counts.bulk_stores)++;
+  (to_tile ? counts.bulk_load_bytes : counts.bulk_store_bytes) += moved;
 }
 
 void complete_load(size_t index) {
   const Copy copy = loads[index];
   loads.erase(loads.begin() + (long)index);
-  Barrier& b = find(copy.barrier, copy.pc);
+  Mbarrier& b = find(copy.barrier, copy.pc);
   unit_write_end(memory_at(copy.address, copy.bytes, "tile", copy.pc), copy.bytes);
   move(copy, true);
   filled.push_back({copy.range(), shared_address(copy.barrier), b.phase});
   b.bytes -= copy.bytes;
   complete(b);
 }
-// Lets one of the loads that this barrier waits for come in; false if there is none.
+}  // namespace
+
 bool complete_one(const void* barrier) {
   size_t found[64], n = 0;
   for (size_t i = 0; i < loads.size() && n < 64; i++)
@@ -203,32 +127,13 @@ bool complete_one(const void* barrier) {
   if (n) complete_load(found[chance((uint32_t)n)]);
   return n != 0;
 }
-}  // namespace
-
-void barrier_wait(void* p, int parity) {
-  void* pc = __builtin_return_address(0);
-  Barrier& b = find(p, pc);
-  uint64_t last = events;
-  for (int idle = 0; (int)(b.phase & 1) == parity;) {
-    if (complete_one(p)) continue;
-    if (last != events) last = events, idle = 0;
-    if (++idle > 3000)
-      fail_at(pc, "hang", "this wait for parity %d of the mbarrier at byte %u of shared memory never ends: of phase %u, %d arrivals of %d and %lld bytes are missing, and nothing happens any more",
-              parity, shared_address(p) - WINDOW, b.phase, b.pending, b.arrivals, (long long)b.bytes);
-    yield_();
-  }
-  b.seen[cur->warp] = b.phase;
-  acquire(p);
-}
 
 void load(void* tile, const void* map, void* barrier, const int* corner, int rank) {
   void* pc = __builtin_return_address(0);
   Copy copy = make_copy(map, tile, corner, rank, pc);
   copy.barrier = barrier;
   find(barrier, pc);
-  for (const auto& entry : mbarriers)
-    if (copy.range().meets({entry.first, entry.first + 8}))
-      fail_at(pc, "tma", "the box of %u bytes covers the mbarrier at byte %u of shared memory", copy.bytes, entry.first - WINDOW);
+  check_no_barrier(copy.range(), pc);
   for (const Copy& other : loads)
     if (other.range().meets(copy.range())) fail_at(pc, "race", "a bulk load into memory that another one, not yet complete, writes%s", place(other.pc).c_str());
   for (int t = 0; t < launch.threads && unread; t++) {
@@ -251,7 +156,7 @@ void check_operand(const Range& bytes, const char* name, void* pc) {
     if (copy.range().meets(bytes))
       fail_at(pc, "race", "factor %s of this wgmma is still being loaded%s: the wait for its mbarrier is missing or does not cover it", name, place(copy.pc).c_str());
   for (const Filled& f : filled)
-    if (f.bytes.meets(bytes) && mbarriers[f.barrier].seen[cur->warp] <= f.phase)
+    if (f.bytes.meets(bytes) && !has_seen(f.barrier, f.phase))
       fail_at(pc, "race", "factor %s of this wgmma was loaded under the mbarrier at byte %u of shared memory, for which this warp has not waited", name, f.barrier - WINDOW);
 }
 
@@ -287,7 +192,6 @@ void proxy_fence() { engines[cur->linear].fences++; }
 // ---- a block's beginning and a thread's end
 
 static void block_begins() {
-  mbarriers.clear();
   loads.clear();
   filled.clear();
   unread = 0;
@@ -301,9 +205,6 @@ static void thread_ends(bool last) {
   }
   if (!last) return;
   if (!loads.empty()) fail_at(loads.front().pc, "tma", "the block ends while this bulk load is under way: nobody has waited for it");
-  for (const auto& entry : mbarriers)
-    if (entry.second.bytes)
-      fail_as("mbarrier", "the block ends while the mbarrier at byte %u of shared memory has %lld bytes too many or too few", entry.first - WINDOW, (long long)entry.second.bytes);
 }
 static Observer observer(block_begins, thread_ends);
 

@@ -154,6 +154,7 @@ void wgmma(float* d, int n, Operand a, Operand b, Kind kind, bool accumulate) {
     if (product.sums == w.sums.size()) w.sums.push_back({{}, n, 0, std::vector<float>((size_t)n * 16)});
     w.sums[product.sums].users++;
     w.issued.push_back(product);
+    if (cur->warp % 4 == 0) counts.wgmmas++;  // the four warps of a warpgroup issue it together
     auto& past = history[cur->warp / 4];
     const std::pair<uint64_t, uint64_t> both(a.descriptor, b.descriptor);
     if (w.complete + number == past.size()) past.push_back(both);

@@ -28,6 +28,7 @@ LARGEST_BLOCK = (1024, 1024, 64)
 THREADS = 1024
 SHARED, MOST_SHARED = 48 << 10, 227 << 10  # bytes of dynamic shared memory: without asking, and at most
 COUNTS = ("launches", "switches", "barriers", "collectives")
+HOPPER_COUNTS = ("bulk_loads", "bulk_load_bytes", "bulk_stores", "bulk_store_bytes", "wgmmas")
 
 # One launch at a time: all libraries use the same stacks, and static variables as shared memory.
 _LAUNCHING = threading.Lock()
@@ -86,12 +87,17 @@ class Module:
     def stats(self) -> dict[str, int]:
         """What the launches since the last call did: launches, switches of threads, barriers, warp collectives.
 
-        In mode "count" also the sums of `traffic`, which is then that of the same launches.
+        In mode "count" also the sums of `traffic`, which is then that of the same launches, and what Hopper's engines
+        did: boxes that the copy engine moved, the bytes of memory in them (what lies outside of a map is none), and
+        products of warpgroups. Neither is an access by a thread, so `traffic` has none of it.
         """
-        numbers = (ctypes.c_uint64 * len(COUNTS))()
+        numbers = (ctypes.c_uint64 * len(COUNTS + HOPPER_COUNTS))()
         self.library.cusim_counts(numbers)
         self.traffic = traffic.read(self.library, self.path, self.base, source_folder() / "simulator")
-        return dict(zip(COUNTS, numbers, strict=True)) | (traffic.sums(self.traffic) if self.mode == "count" else {})
+        found = dict(zip(COUNTS + HOPPER_COUNTS, numbers, strict=True))
+        if self.mode != "count":
+            return {name: found[name] for name in COUNTS}
+        return found | traffic.sums(self.traffic)
 
     def error(self, kernel: str) -> KernelError:
         """What ended the last launch."""
