@@ -28,6 +28,7 @@ RANKS = {
     "metrics": 7,
     "instances": 7,
     "data": 7,
+    "schedules": 1,
     "optim": 7,
     "amp": 7.5,
     "graphs": 6,
