@@ -120,8 +120,8 @@ def suspicions(dataset: Dataset, findings: Sequence[Finding]) -> list[Suspicion]
     total = max(int(pixels.sum()), 1) + ignored
     if dataset.rule.kind == "indices" and ignored > _MUCH_IGNORED * total:
         text = (
-            f"{100 * ignored / total:.0f} % of all pixels are ignored; if 255 is a class, choose it (foreground=255) or "
-            "name the classes by a table of colours"
+            f"{100 * ignored / total:.0f} % of all pixels are ignored; if 255 is a class, choose it (foreground=255) "
+            "or name the classes by a table of colours"
         )
         found.append(Suspicion("ignored index", text))
     return found

@@ -146,10 +146,10 @@ def class_imbalance(evidence: Evidence) -> list[Diagnosis]:
             listed = ", ".join(f"class {k}: {shares[k]:.2%}" for k in rare)
             found.append(
                 Diagnosis(
-                    WARNING, "class-imbalance", f"{part.name}: a class is rare; predicting none of it costs little",
+                    WARNING, "class-imbalance", f"{part.name}: a class is rare; it is cheap to miss it",
                     f"{listed} of all pixels" + ("; the run had weights none, loss cross_entropy" if run else ""),
-                    "train with --weights balanced or border (the default), or --loss cross_entropy+dice; judge by Dice "
-                    "or IoU of the class, not by accuracy",
+                    "train with --weights balanced or border (the default), or --loss cross_entropy+dice; judge by "
+                    "Dice or IoU of the class, not by accuracy",
                 )
             )  # fmt: skip
     return found
@@ -162,7 +162,7 @@ def illegal_sizes(evidence: Evidence) -> list[Diagnosis]:
     have legal sizes, or where `whole` says so.
     """
     sizes = evidence.sizes
-    by_part = {name: [f for f in findings] for name, findings in evidence.sides.items()}
+    by_part = {name: list(findings) for name, findings in evidence.sides.items()}
     everything = [f for findings in by_part.values() for f in findings]
     bad = {f.image_file: f for f in everything if not all(map(sizes.is_legal, f.size))}
     if not bad or (not evidence.whole and 2 * len(bad) >= len(everything)):

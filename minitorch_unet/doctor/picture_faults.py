@@ -33,7 +33,7 @@ def raw_scores(evidence: Evidence) -> list[Diagnosis]:
     if not bad:
         return []
     seen = f"{min(p.low for p in bad):.3g} to {max(p.high for p in bad):.3g} in {_files(bad)}"
-    advice = "apply softmax (or sigmoid) once before a threshold of 0.5; on raw scores of one channel the threshold is 0"
+    advice = "apply softmax (or sigmoid) once, then threshold at 0.5; of raw scores in one channel the threshold is 0"
     return [Diagnosis(ERROR, "raw-scores", "the files hold scores, not probabilities", seen, advice)]
 
 
@@ -76,9 +76,9 @@ def flat_pictures(evidence: Evidence) -> list[Diagnosis]:
             advice = f"nothing passes the threshold of 0.5; try {top / 2:.2g}, then --weights balanced in training"
             return [_flat("black", f"the greatest value is {top:.3f} in {_files(maps)}", advice)]
         if min(p.low for p in maps) > 0.5:
-            return [_flat("white", seen, "everything passes the threshold of 0.5; look at the labels' polarity")]
+            return [_flat("white", seen, "all pass the threshold of 0.5; look at the labels' polarity")]
     elif masks and max(p.high for p in masks) == 0:
-        advice = "save the probabilities and look whether any passes the threshold; minitorch-unet doctor RUN tells more"
+        advice = "look whether any probability passes the threshold; minitorch-unet doctor RUN tells more"
         return [_flat("black", f"nothing but 0 in {_files(masks)}", advice)]
     elif masks and all(p.low == p.high for p in masks):
         return [_flat("white", f"one value only in {_files(masks)}", "look at the labels' polarity")]

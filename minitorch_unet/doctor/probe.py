@@ -86,16 +86,16 @@ def listening(network: UNet, spoke: dict[str, np.ndarray]) -> Iterator[None]:
         heard = (maps.numpy() > 0).any(axis=(0, 2, 3))
         spoke[layer] = spoke.get(layer, np.zeros_like(heard)) | heard
 
-    def plain(name: str, block: TwoConvs, x: Tensor | tuple[Tensor, Tensor], recompute: bool = False) -> Tensor:
-        x = F.cat(x, 1) if isinstance(x, tuple) else x
+    def plain(name: str, block: TwoConvs, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        maps = F.cat(x, 1) if isinstance(x, tuple) else x
         for number, (conv, norm) in enumerate(((block.conv1, block.norm1), (block.conv2, block.norm2)), start=1):
-            x = conv(x)
-            x = F.relu(x if norm is None else norm(x))
-            note(f"{name}, ReLU {number}", x)
-        return x
+            maps = conv(maps)
+            maps = F.relu(maps if norm is None else norm(maps))
+            note(f"{name}, ReLU {number}", maps)
+        return maps
 
     for name, block in blocks:
-        block.forward = lambda x, recompute=False, name=name, block=block: plain(name, block, x)  # type: ignore
+        block.forward = lambda x, recompute=False, name=name, block=block: plain(name, block, x)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from .evidence import Evidence, RunRecord
 from .record import ERROR, WARNING, Diagnosis
 
 FEWEST_STEPS = 25  # fewer say nothing about a curve
-_FEWEST_EPOCHS = 4
+_FEWEST_EPOCHS = 5
 
 
 def not_finite(evidence: Evidence) -> list[Diagnosis]:
@@ -98,8 +98,9 @@ def overfitting(evidence: Evidence) -> list[Diagnosis]:
     if len(trained) != len(held_out) or not np.isfinite(held_out).all():
         return []
     best = int(held_out.argmin())
-    tail = max(1, (len(held_out) - best) // 3)  # the mean of a few last epochs, as single ones jump
-    if held_out[-tail:].mean() < 1.25 * held_out[best] or trained[-tail:].mean() > 0.8 * trained[best]:
+    after = len(held_out) - 1 - best
+    tail = max(1, after // 2)  # the mean of the later epochs, as single ones jump
+    if after < 3 or held_out[-tail:].mean() < 1.25 * held_out[best] or trained[-tail:].mean() > 0.8 * trained[best]:
         return []
     seen = (
         f"validation loss {held_out[best]:.3g} after epoch {best + 1}, {held_out[-1]:.3g} after epoch {len(held_out)}; "
@@ -144,15 +145,15 @@ def flat_predictions(evidence: Evidence) -> list[Diagnosis]:
 
 
 def dead_relus(evidence: Evidence) -> list[Diagnosis]:
-    """Layers in which most channels are 0 at every pixel of every image tried: no gradient passes them any more."""
+    """Layers in which nearly all channels are 0 at every pixel of every image tried: no gradient passes them."""
     if evidence.probe is None or not_finite(evidence):
         return []
-    mostly = {layer: n for layer, n in evidence.probe.dead.items() if n[0] > 0.6 * n[1]}
+    mostly = {layer: n for layer, n in evidence.probe.dead.items() if n[0] > 0.8 * n[1]}
     if not mostly:
         return []
     silent = any(dead == channels for dead, channels in mostly.values())
     listed = "; ".join(f"{layer}: {dead} of {channels} channels" for layer, (dead, channels) in mostly.items())
-    advice = "train afresh with a lower learning rate or --warm-up 100, or with --norm batch; dead units do not come back"
+    advice = "train afresh with a lower learning rate or --warm-up 100, or with --norm batch; dead units do not revive"
     what = "dead ReLUs: channels that are 0 everywhere"
     return [Diagnosis(ERROR if silent else WARNING, "dead-relus", what, listed, advice)]
 
