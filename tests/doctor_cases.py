@@ -1,5 +1,6 @@
 """Data sets, runs and predictions with one planted fault each, for the doctor's tests. Symbol key: H rows, W columns."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,10 +77,8 @@ def write_run(folder: Path, data: Path, **changed: Any) -> Path:
     run = start(
         TrainConfig(**(SETTINGS | changed)), training, {"data": str(data), "validation": "33%", "labels": "auto"}
     )
-    try:
+    with contextlib.suppress(NonFiniteError):
         train(run, training, validation, folder)
-    except NonFiniteError:
-        pass
     return folder
 
 

@@ -83,7 +83,7 @@ def listening(network: UNet, spoke: dict[str, np.ndarray]) -> Iterator[None]:
     blocks = [(f"{kind} {i}", block) for kind in ("down", "merge") for i, block in enumerate(getattr(network, kind))]
 
     def note(layer: str, maps: Tensor) -> None:
-        heard = (maps.numpy() > 0).any(axis=(0, 2, 3))
+        heard = (maps.detach().numpy() > 0).any(axis=(0, 2, 3))
         spoke[layer] = spoke.get(layer, np.zeros_like(heard)) | heard
 
     def plain(name: str, block: TwoConvs, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:

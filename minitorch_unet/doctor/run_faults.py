@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..metrics.overlap import dice as per_class_dice
 from .evidence import Evidence, RunRecord
 from .record import ERROR, WARNING, Diagnosis
 
@@ -114,33 +115,34 @@ def overfitting(evidence: Evidence) -> list[Diagnosis]:
 
 
 def flat_predictions(evidence: Evidence) -> list[Diagnosis]:
-    """Black, white or grey: predictions that know one class only. From the images tried, else from the log."""
+    """Black, white or grey: predictions that know one class only. From the images tried, and from the log."""
     run = evidence.run
     if run is None:
         return []
+    looked = []  # (pixels of each class, whether any of it was predicted, what was seen)
     probe = evidence.probe
     if probe is not None and probe.tried:
-        confusion = sum(tried.confusion for tried in probe.tried.values())
+        confusion = np.sum([tried.confusion for tried in probe.tried.values()], axis=0)
         outside = np.concatenate([tried.outside for tried in probe.tried.values()])
-        true, predicted = np.sum(confusion, axis=1), np.sum(confusion, axis=0)
+        if not np.isfinite(outside).all():
+            return []  # `not_finite` says so
         low, middle, high = np.quantile(outside, (0.01, 0.5, 0.99))
         seen = f"probability of the foreground {low:.3f} to {high:.3f} (1 % to 99 %) in the images tried"
         if high - low < 0.1 and 0.1 < middle < 0.9:
             return [_flat("grey", f"{seen}: the same everywhere", "it has not learnt yet, or its deep layers are dead")]
-    elif run.epochs:
+        looked.append((confusion.sum(axis=1), confusion.sum(axis=0) > 0, seen))
+    if run.epochs:  # the log does not tell what was predicted: a class with an IoU of 0 has no pixel right
         last = run.epochs[-1]
-        # From the log the predicted pixels are not known: a class with an IoU of 0 has no pixel right.
-        true = np.array(last["pixels"])
-        predicted = (np.array(last["iou"]) > 1e-3) * true
-        seen = f"IoU of each class at the last epoch: {_listed(last['iou'])}"
-    else:
-        return []
-    shares = f"; the foreground is {true[1:].sum() / max(1, true.sum()):.1%} of the pixels judged"
-    told = "the causes named here come first; else train longer, with --weights balanced or --loss cross_entropy+dice"
-    if true[1:].sum() and true[0] and not predicted[1:].sum():
-        return [_flat("black", seen + shares, told)]
-    if true[1:].sum() and true[0] and not predicted[0]:
-        return [_flat("white", seen + shares, told)]
+        seen = f"IoU of each class after the last epoch: {_listed(last['iou'])}"
+        looked.append((np.array(last["pixels"]), np.array(last["iou"]) > 1e-3, seen))
+    advice = "the causes named here come first; else train longer, with --weights balanced or --loss cross_entropy+dice"
+    for pixels, predicted, seen in looked:
+        if pixels[0] and pixels[1:].sum():
+            seen += f"; the foreground is {pixels[1:].sum() / pixels.sum():.1%} of the pixels judged"
+            if not predicted[1:].any():
+                return [_flat("black", seen, advice)]
+            if not predicted[0]:
+                return [_flat("white", seen, advice)]
     return []
 
 
@@ -164,12 +166,12 @@ def inverted_predictions(evidence: Evidence) -> list[Diagnosis]:
     for name, tried in (evidence.probe.tried if evidence.probe is not None else {}).items():
         if tried.confusion.shape != (2, 2):
             continue
-        dice, swapped = (_dice(matrix) for matrix in (tried.confusion, tried.confusion[::-1]))
-        if dice < 0.4 and swapped > 0.7:
+        dice, swapped = (per_class_dice(matrix) for matrix in (tried.confusion, tried.confusion[::-1]))
+        if dice.max() < 0.5 and swapped.min() > 0.6:  # both classes: all black is nearly right of most backgrounds
             found.append(
                 Diagnosis(
                     ERROR, "inverted-labels", f"{name}: the labels have the other polarity than the network has learnt",
-                    f"Dice of class 1 is {dice:.3f}, and {swapped:.3f} if the labels are inverted",
+                    f"Dice of class 1 is {dice[1]:.3f}, and {swapped[1]:.3f} if the labels are inverted",
                     "open the data with --foreground and the other value, or invert the label files",
                 )
             )  # fmt: skip
@@ -179,10 +181,6 @@ def inverted_predictions(evidence: Evidence) -> list[Diagnosis]:
 def _flat(colour: str, seen: str, advice: str) -> Diagnosis:
     what = f"the predictions are all {colour}"
     return Diagnosis(ERROR, f"{colour}-predictions", what, seen, advice)
-
-
-def _dice(confusion: np.ndarray) -> float:
-    return float(2 * confusion[1, 1] / max(1, confusion[1].sum() + confusion[:, 1].sum()))
 
 
 def _has_curve(run: RunRecord) -> bool:
