@@ -40,7 +40,8 @@ RANKS = {
     "gradcheck_modules": 9,
     "gradcheck_table": 10,
     "batches": 8,
-    "predict": 8,
+    "tiled": 8,
+    "predict": 8.5,
     "scoring": 8,
     "score_choice": 9,
     "evaluate": 9,
@@ -50,6 +51,7 @@ RANKS = {
     "demo": 11,
     "cli_options": 11,
     "cli_data": 12,
+    "cli_predict": 12,
     "cli": 13,
     "__main__": 14,
 }
