@@ -41,7 +41,8 @@ RANKS = {
     "gradcheck_modules": 9,
     "gradcheck_table": 10,
     "batches": 8,
-    "predict": 8,
+    "tiled": 8,
+    "predict": 8.5,
     "scoring": 8,
     "score_choice": 9,
     "evaluate": 9,
@@ -53,6 +54,7 @@ RANKS = {
     "doctor": 11,
     "cli_data": 12,
     "cli_doctor": 12,
+    "cli_predict": 12,
     "cli": 13,
     "__main__": 14,
 }
