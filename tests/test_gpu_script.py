@@ -88,18 +88,24 @@ def test_a_lost_device_ends_the_process_but_not_the_stage(
 import os, sys, types
 import gpu_child
 
-def lose():
+def lose(loud):
     def refuse():
         raise RuntimeError("illegal address")
     runtime = types.SimpleNamespace(deviceSynchronize=refuse)
     sys.modules["cupy"] = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
-    raise RuntimeError("cudaErrorIllegalAddress")
+    if loud:
+        raise RuntimeError("cudaErrorIllegalAddress")
+    return {"value": 1}
 
 def items(settings):
-    return [("before", lambda: {"process": os.getpid()}), ("loses", lose), ("after", lambda: {"process": os.getpid()})]
+    return [
+        ("before", lambda: {"process": os.getpid()}), ("loses", lambda: lose(True)), ("quietly", lambda: lose(False)),
+        ("after", lambda: {"process": os.getpid()}),
+    ]
 """
     items = run_planted(module, tmp_path, monkeypatch, text)[0]["items"]
     assert items["loses"]["failed"].startswith("RuntimeError: cudaErrorIllegalAddress")
+    assert items["quietly"] == {"failed": "RuntimeError: illegal address", "value": 1}
     assert items["before"]["process"] != items["after"]["process"]
 
 

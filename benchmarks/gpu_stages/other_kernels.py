@@ -48,8 +48,9 @@ def timed(d: Device, make: Callable[[], Work]) -> dict[str, Any]:
 
 def maps(d: Device, size: int, c: int, dtype: Any, relu: bool = False) -> Array:
     """(1, C, size, size), channels-last in memory."""
-    x = d.random((1, size, size, c), dtype)
-    return (d.xp.maximum(x, 0, out=x) if relu else x).transpose(0, 3, 1, 2)
+    x = d.random((1, size, size, c))
+    x = d.xp.maximum(x, 0, out=x) if relu else x
+    return x.astype(dtype).transpose(0, 3, 1, 2)
 
 
 def relu_bias_backward(d: Device, size: int, c: int, dtype: Any) -> Work:
