@@ -1,4 +1,4 @@
-"""Data sets, runs and predictions with one planted fault each, for the doctor's tests. Symbol key: H rows, W columns."""
+"""Data sets, runs and predictions with one planted fault each, for the doctor. Symbol key: H rows, W columns."""
 
 import contextlib
 import json
