@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def tile_options(parser: argparse.ArgumentParser) -> None:
     """Tiles, memory, averaging, overlap."""
     group = parser.add_argument_group("tiles", "Without --overlap, tiles equal one pass over the whole image.")
-    group.add_argument("--tile", type=whole(1), metavar="N", help="largest input of the network, N x N (default: 600)")
+    group.add_argument("--tile", type=whole(1), metavar="N", help="largest input of the network, N x N (default: 572)")
     group.add_argument(
         "--memory", metavar="X",
         help="what the process may take, e.g. 500MB: sets the tile, and images that are too large for it are read and "
@@ -26,8 +26,8 @@ def tile_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--overlap", type=float, metavar="F",
-        help="blend tiles that share this part of their side, with Gaussian weights: not exact; for networks with group "
-        "or instance normalisation, or with padding",
+        help="blend tiles that share this part of their side, with Gaussian weights: not exact; for networks with "
+        "padding, or with group or instance normalisation",
     )  # fmt: skip
 
 

@@ -206,12 +206,16 @@ def in_strips(path: Path, pages: list[Page], network: UNet, memory: int | None, 
 
 
 def bytes_in_memory(pages: list[Page], channels: int, classes: int) -> int:
-    """Memory that a file's pages take besides the network's: as they are (stacks twice), normalised, predicted."""
+    """Memory that a file's pages take besides the network's: as they are (stacks twice), and one while it is normalised
+    (its floats, up to five times) or, later, predicted (image, probabilities, labels)."""
     if not pages:
         return 0
     stored = sum(int(np.prod(page.shape)) * page.dtype.itemsize for page in pages)
-    pixels = max(page.shape[0] * page.shape[1] for page in pages)
-    return 2 * stored + pixels * (40 * channels + 8 * classes + 24)
+    rows, columns, *colours = pages[0].shape
+    converted = (colours or [1])[0] != channels
+    wide = 8 if converted or pages[0].dtype.itemsize > 2 else 4
+    normalising = 5 * wide * channels + (8 * (colours or [1])[0] if converted else 0)
+    return 2 * stored + rows * columns * max(normalising, 4 * channels + 4 * classes + 20)
 
 
 def resident_bytes() -> int:

@@ -30,7 +30,8 @@ from .data.tiles import (
 from .tensor import Tensor, no_grad
 from .unet import UNet, UNetSizes
 
-LARGEST_TILE = 600  # input pixels; larger tiles waste less on overlap but take memory
+LARGEST_TILE = 572  # input pixels, the paper's; larger tiles waste less on overlap but take memory
+ALIKE = 4  # steps of the grid by which tiles move where they can: then Winograd's tiles, too, lie as in the whole image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +73,27 @@ EXACT = Tiling()
 def margin(network: UNet) -> int:
     """Pixels of scores, from a window's edge inwards, that a padded network's padding there can change; on the grid.
 
-    A valid network of the same depth reads `halo` pixels around its scores and nothing outside them. Its sizes go in
-    steps of the grid, so scores that fill whole steps read `halo` pixels before them and, behind them, `halo` rounded
-    up to the grid. The 2x2 convolutions of up="nearest" reach 1 pixel further at each of the scales 1, 2, 4 ...
+    Found by carrying the interval 0..grid-1 of scores back to the input, through both routes at every level; pooling
+    cells begin at multiples of the grid here, so this is what any scores that fill whole cells read beyond them.
     """
-    grid = network.sizes.grid
-    reach = UNetSizes(network.sizes.depth).halo + (grid - 1 if network.config["up"] == "nearest" else 0)
-    return -(-reach // grid) * grid
+    depth, grid = network.sizes.depth, network.sizes.grid
+    nearest = network.config["up"] == "nearest"
+
+    def down(level: int, low: int, high: int) -> tuple[int, int]:
+        """What of the input the pixels low..high behind block `level` of the contracting path are made of."""
+        low, high = low - 2, high + 2
+        return down(level - 1, 2 * low, 2 * high + 1) if level else (low, high)
+
+    def merge(level: int, low: int, high: int) -> tuple[int, int]:
+        if level == depth:
+            return down(level, low, high)
+        low, high = low - 2, high + 2
+        skip = down(level, low, high)
+        up = merge(level + 1, (low - nearest) // 2, (high + nearest) // 2)  # the 2x2 convolution reaches 1 pixel
+        return min(skip[0], up[0]), max(skip[1], up[1])
+
+    low, high = merge(0, 0, grid - 1)
+    return -(-max(-low, high - grid + 1) // grid) * grid
 
 
 def is_exact(network: UNet, how: Tiling = EXACT) -> bool:
@@ -109,7 +124,11 @@ def spans_for(network: UNet, length: int, tile_in: int, tile_out: int, how: Tili
             f"tile is {tile_in} pixels; with padding at least {2 * edge + grid} are needed for an image of {length} "
             f"pixels, as {edge} at each edge are dropped (or choose an overlap)"
         )
-    return padded_spans(length, tile_in, edge, grid) if padded else valid_spans(length, tile_in, tile_out, grid)
+    kept = tile_in - 2 * edge if padded else tile_out
+    step = ALIKE * grid if kept >= ALIKE * grid else grid
+    if padded:
+        return padded_spans(length, tile_in, edge, grid, step)
+    return valid_spans(length, tile_in, tile_out, step)
 
 
 def probabilities_of(network: UNet) -> Forward:

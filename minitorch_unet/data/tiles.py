@@ -81,28 +81,29 @@ def valid_spans(length: int, tile_in: int, tile_out: int, grid: int) -> list[Spa
     return [Span(begin - halo, 0, begin, end) for begin, end in pairwise([*origins, length])]
 
 
-def padded_spans(length: int, tile: int, margin: int, grid: int) -> list[Span]:
+def padded_spans(length: int, tile: int, margin: int, grid: int, step: int) -> list[Span]:
     """Spans for a network that pads, so that window and scores are of `tile` pixels; every pixel is in one span.
 
     The image counts as mirrored up to n, the next multiple of `grid`. A window never overhangs 0..n-1: where it ends
     with the image, the network pads as it would pad the whole image. Where it ends inside, `margin` pixels of scores,
-    which depend on the padding there, are dropped. All windows begin on the grid, as `tile` and `margin` must be
-    multiples of it. Raises ValueError for a tile that is smaller than n and leaves nothing between its margins.
+    which depend on the padding there, are dropped. All windows begin on the grid, as `tile`, `margin` and `step` must
+    be multiples of it; all but the last at multiples of `step`. Raises ValueError for a tile that is smaller than n and
+    leaves less than `step` between its margins.
     """
     n = -(-length // grid) * grid
-    if tile % grid or margin % grid:
-        raise ValueError(f"padded_spans: tile {tile} and margin {margin} must be multiples of the grid of {grid}")
+    if tile % grid or margin % grid or step % grid:
+        raise ValueError(f"padded_spans: tile {tile}, margin {margin} and step {step} must be multiples of {grid}")
     if tile >= n:
         return [Span(0, 0, 0, length)]
-    if tile <= 2 * margin:
-        raise ValueError(f"padded_spans: tile is {tile}, it must exceed two margins of {margin} pixels")
+    stride = (tile - 2 * margin) // step * step
+    if stride <= 0:
+        raise ValueError(f"padded_spans: tile is {tile}, it must exceed two margins of {margin} pixels by {step}")
     spans: list[Span] = []
-    begin = 0
+    window, begin = 0, 0
     while begin < length:
-        window = min(max(begin - margin, 0), n - tile)
-        end = length if window + tile == n else window + tile - margin
-        spans.append(Span(window, begin - window, begin, end))
-        begin = end
+        end = length if window + tile == n else window + stride + margin
+        spans.append(Span(window, begin - window, begin, min(end, length)))
+        window, begin = min(window + stride, n - tile), end
     return spans
 
 
