@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gpu_results import PASSES, PRECISIONS, Row, best, best_rival, ceilings, layers, networks, rungs, seconds
 from gpu_tables import named
-from pictures import INK, MARKS, OURS, PALE, TORCH, make_figure, styled
+from pictures import INK, MARKS, OURS, PALE, QUIET, TORCH, make_figure, styled
 from results import forward, groups, median, step
-from tables import TITLES
+from tables import TITLES, number
 
 SHADES = {"float32": PALE, "tf32": OURS, "bfloat16": "#12406b"}
 CPU = Path(__file__).with_name("results") / "epyc-zen4.json"
@@ -76,7 +76,7 @@ def ladder_bars(results: Row, file: Path) -> bool:
     left.set(xlabel="TFLOP/s", ylim=(len(order) - 0.5, -0.65), xscale="log")
     left.set_title(f"{name}: {layer['c']} → {layer['k']} channels, {layer['h']} → {layer['p']} pixels")
     left.margins(x=0.15)
-    left.legend(loc="lower right")
+    left.legend(loc="upper right")
     errors = [by_rung[rung]["passes"]["forward"].get("error") for rung in order]
     right.plot(errors, range(len(order)), "o", color=OURS)
     right.set(xscale="log", xlabel="relative rms error, forward")
@@ -94,10 +94,12 @@ def step_bars(results: Row, file: Path) -> bool:
         return False
     bars = []  # (label, forward, step, colour)
     if CPU.exists():
-        for group in groups(json.loads(CPU.read_text()), "steps", "step"):
+        measured = json.loads(CPU.read_text())
+        label = f"processor, {measured['machine']['cores']} cores, float32"
+        for group in groups(measured, "steps", "step"):
             cpu = [median(group, "ours", figure) for figure in (forward, step)]
             if group["size"] == 572 and all(cpu):
-                bars.append(("processor, 2 cores, float32", *cpu, "#9aa4ad"))
+                bars.append((label, *cpu, QUIET))
     for group in ours:
         own, rival = ([find(what) for what in ("forward", "step")] for find in (
             functools.partial(best, group["ours"]), functools.partial(best_rival, group)))  # fmt: skip
@@ -109,7 +111,7 @@ def step_bars(results: Row, file: Path) -> bool:
         values = [1e3 * bar[place] for bar in bars]
         axis.barh(range(len(bars)), values, 0.7, color=[bar[3] for bar in bars])
         for i, value in enumerate(values):
-            axis.text(value, i, f" {value:.3g}", va="center", fontsize=7.5, color=INK)
+            axis.text(value, i, f" {number(value)}", va="center", fontsize=7.5, color=INK)
         axis.set(title=title, xlabel="ms", xscale="log")
         axis.margins(x=0.2)
         axis.grid(axis="x", alpha=0.3)

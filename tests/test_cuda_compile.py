@@ -10,12 +10,14 @@ import pytest
 from minitorch_unet.backend.cuda import inspection, nvrtc
 from minitorch_unet.cli import main
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 compiles = pytest.mark.skipif(nvrtc.unavailable_reason() is not None, reason=str(nvrtc.unavailable_reason()))
 
+SOURCES = [*inspection.sources(), *inspection.sources(REPOSITORY / "benchmarks" / "gpu_stages")]
 # Every variant for the newest architecture, the first variant for the others: `minitorch-unet compile` does them all.
 CASES = [
     pytest.param(path, variant, architecture, id="-".join((path.stem, *variant, architecture)))
-    for path in inspection.sources()
+    for path in SOURCES
     for i, variant in enumerate(inspection.read_source(path).variants)
     for architecture in inspection.read_source(path).architectures[-1 if i else 0 :]
 ]
@@ -32,7 +34,7 @@ def test_kernels_keep_their_budgets(path: Path, variant: tuple[str, ...], archit
     assert inspection.findings(source, compiled) == []
 
 
-@pytest.mark.parametrize("path", inspection.sources(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_kernel_states_a_budget(path: Path) -> None:
     budgets = inspection.read_source(path).budgets
     assert budgets

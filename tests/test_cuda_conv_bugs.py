@@ -79,13 +79,16 @@ BUGS = {
         "gemm", "weight_grad", "conv_finish.cu", "split < splits; split++", "split + 1 < splits; split++", "value"
     ),
     "too few copies waited for": Bug(
-        "mma", "forward", "conv_mma.cuh", "cp_async_wait<STAGES - 2>();", "cp_async_wait<STAGES>();", "async", "bfloat16"
+        "mma", "forward", "conv_mma.cuh", "cp_async_wait<STAGES - 2>();", "cp_async_wait<STAGES>();", "async",
+        "bfloat16",
     ),
     "a stage filled that is still read": Bug(
-        "mma", "input_grad", "conv_mma.cuh", "    __syncthreads();              // and", "    // and", "race", "bfloat16"
+        "mma", "input_grad", "conv_mma.cuh", "    __syncthreads();              // and", "    // and", "race",
+        "bfloat16",
     ),
     "the stages overwritten by the sums": Bug(
-        "mma", "weight_grad", "conv_mma.cuh", "  __syncthreads();  // the stages' memory is free", "", "race", "bfloat16"
+        "mma", "weight_grad", "conv_mma.cuh", "  __syncthreads();  // the stages' memory is free", "", "race",
+        "bfloat16",
     ),
     "the halves of a fragment exchanged": Bug(
         "mma", "forward", "conv_mma.cuh", "quarter * 2 + lane / 8 % 2", "quarter * 2 + (lane / 8 + 1) % 2", "value",

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minitorch_unet.simulator import KernelError, Module
+from minitorch_unet.simulator import KernelError, Module, build
 
+pytestmark = pytest.mark.skipif(build.unavailable_reason() is not None, reason=str(build.unavailable_reason()))
 BUGS = Path(__file__).parent / "simulator_bugs"
 F = np.float32
 
@@ -56,6 +57,9 @@ CASES = {
     "halo": ("blocks", 2, 32, lambda: (floats(64), zeros(64), I(64)), 0),
     "last_block": ("blocks", 5, 32, lambda: (floats(5), zeros(5), zeros(1), zeros(1, np.uint32)), 0),
     "mixed": ("blocks", 1, 64, lambda: (zeros(1, I), zeros(64, I)), 0),
+    "halves": ("ordering", 1, 128, lambda: (zeros(128),), 0),
+    "message": ("ordering", 1, 64, lambda: (zeros(64),), 0),
+    "handed_back": ("ordering", 1, 64, lambda: (zeros(64),), 0),
     "missing_wait": ("async", 1, 32, lambda: (aligned(128), zeros(32)), 512),
     "waits_too_little": ("async", 1, 32, lambda: (floats(4, 32), zeros(32), I(4)), 256),
     "no_barrier": ("async", 1, 32, lambda: (aligned(64), zeros(32)), 256),

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from minitorch_unet.simulator import build
+from minitorch_unet.simulator.errors import HINTS
+
+pytestmark = pytest.mark.skipif(build.unavailable_reason() is not None, reason=str(build.unavailable_reason()))
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples" / "cuda"
 PAGE = ROOT / "docs" / "simulator.md"
@@ -124,6 +128,15 @@ def test_counts_follow_the_output() -> None:
     assert head.split() == ["line", "memory", "access", "requests", "needed", "least", "ratio"]
     filters = [row for row in rows if "global  load" in row and row.endswith("1.00")]
     assert len(rows) == 5 and len(filters) == 1  # all lanes read one weight: one sector
+
+
+def test_the_tutorial_names_all_kinds_of_mistakes() -> None:
+    rows = re.findall(r"^\| ([a-z, ]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    raised = set(HINTS)
+    for path in (ROOT / "kernels" / "simulator").iterdir():
+        raised |= set(re.findall(r'(?:fail_at\([\w.]+,\s*|fail_as\()"([a-z ]+)"', path.read_text(encoding="utf-8")))
+    assert {"race", "wgmma", "trap"} < raised
+    assert raised <= {kind for row in rows for kind in row.split(", ")}
 
 
 def test_commands_of_the_tutorial(tmp_path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from minitorch_unet.simulator import CompileError, CompilerMissing, KernelError, Module, build, settings
 
+pytestmark = pytest.mark.skipif(build.unavailable_reason() is not None, reason=str(build.unavailable_reason()))
 KERNELS = Path(__file__).parent / "simulator_kernels"
 F, I = np.float32, np.int32  # noqa: E741
 PAIR = np.array([(3, 0.5)], np.dtype([("a", "i4"), ("b", "f8")], align=True))
@@ -51,7 +52,7 @@ def test_arguments_of_all_kinds_arrive() -> None:
         (1, np.zeros(32, np.int32), TypeError, "argument y has dtype int32"),
         (0, [1.0], TypeError, "argument x is a list"),
         (0, 0, TypeError, "argument x is a int; it must be an array, or np.uintp(0)"),
-        (2, PAIR.tobytes() + b"0", ValueError, "argument pair has 17 bytes; Pair has 16"),
+        (2, bytes(17), ValueError, "argument pair has 17 bytes; Pair has 16"),
         (2, 5, TypeError, "argument pair is a int; it must be the struct's bytes"),
         (3, I(7), TypeError, "argument wide is a int32; the kernel takes long long int (8 bytes)"),
         (3, 7, TypeError, "argument wide is a int; it must be a NumPy scalar of 8 bytes"),
@@ -346,6 +347,13 @@ def test_no_compiler(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CXX", os.fspath(false))
     with pytest.raises(CompilerMissing, match="cannot be used: cannot"):
         Module(SMALL)
+    clang = tmp_path / "clang"
+    clang.write_text("#!/bin/sh\necho '#define __clang__ 1'\n")
+    clang.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{clang} -O1")
+    assert "is clang" in str(build.unavailable_reason())
+    monkeypatch.setenv("CXX", f"{shutil.which('g++')} -DUNUSED")
+    assert build.unavailable_reason() is None
 
 
 def test_stacks_are_switched_by_the_system_where_there_is_no_assembly(monkeypatch) -> None:

@@ -7,8 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from minitorch_unet.simulator import Module
+from minitorch_unet.simulator import Module, build
 
+pytestmark = pytest.mark.skipif(build.unavailable_reason() is not None, reason=str(build.unavailable_reason()))
 SOURCE = Path(__file__).parent / "simulator_kernels" / "primitives.cu"
 DTYPES = {"half": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 F, I = np.float32, np.int32  # noqa: E741

@@ -11,8 +11,8 @@
 #define VEC 4
 #endif
 
-// y = epilogue(sum over the splits of parts[split][m][j]), see Output. The sums are always formed in the same order, whatever
-// the order in which blocks ran: results repeat to the last bit. A thread adds VEC neighbouring columns.
+// y = epilogue(sum over the splits of parts[split][m][j]), see Output. The sums are always formed in the same order,
+// whatever the order in which blocks ran: results repeat to the last bit. A thread adds VEC neighbouring columns.
 //@ budget: registers 40, shared 0
 extern "C" __global__ void __launch_bounds__(256)
 conv_finish(const float* parts, int splits, const float* bias, const T* mask, T* y, const Convolution conv) {

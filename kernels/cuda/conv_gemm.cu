@@ -1,16 +1,17 @@
 // Rung 3: blocked in registers. A block makes a BM x BN tile of the product, a thread 8 x 8 values of it, in float32.
 //
-// What the rung adds: (1) a thread keeps 64 sums in registers; per z it reads 8 + 8 values from shared memory for 64
-// multiply-adds, where rung 2 reads 2 for one. (2) Global memory is read in vectors of four. (3) Two buffers: while the block
-// multiplies one piece of z, the next is on its way from global memory into registers, and is then laid into the other buffer.
-// One barrier a step is left.
+// What the rung adds: (1) a thread keeps 64 sums in registers; for each z it reads 8 + 8 values from shared memory and does 64
+// multiply-adds, where rung 2 reads 2 for one. (2) Global memory is read in vectors of four. (3) Two buffers: while the
+// block multiplies one piece of z, the next is on its way from global memory into registers, and is then laid into the
+// other buffer. One barrier a step is left.
 //
 // Arithmetic intensity, 128 x 128: 2 * 128 * 128 operations for 2 * 128 values of each z: 128 a value, 32 a byte in float32,
 // eight times as much as rung 2. (The balance of an H100 is about 20 operations a byte for float32 multiply-adds.)
 // Bound: the float32 multiply-add units, which are as busy as one can wish; only other units are faster (rung 4).
 //
 // BM = 64 serves weight gradients of 64 filters, BN = 64 maps of 64 channels. With VEC = 1 every value is loaded by itself:
-// for channel counts that are no multiple of 4 (the first layer's single channel, the head's two classes) and unaligned maps.
+// for channel counts that are no multiple of 4 (the first layer's single channel, the head's two classes) and maps that do
+// not begin at multiples of four values.
 //@ variants: T=float; T=float BN=64; T=float BM=64; T=float VEC=1; T=half BN=64; T=bf16 VEC=1
 #include "conv_operands.cuh"
 
@@ -30,7 +31,7 @@
 constexpr int DEPTH = 8, THREADS = BM * BN / 64;
 template <int EXTENT> using ByRows = Tile<true, VEC, DEPTH, EXTENT, THREADS>;
 template <int EXTENT> using ByColumns = Tile<false, VEC, DEPTH, EXTENT, THREADS>;
-template <int EXTENT> using Buffer = float[DEPTH][EXTENT + 4];  // 4 more: the rows that a transposed write meets, in other banks
+template <int EXTENT> using Buffer = float[DEPTH][EXTENT + 4];  // 4 more: a transposed write meets rows in other banks
 
 // A thread's part of an operand's next tile, on its way through registers.
 template <class Operand> struct Transit {
@@ -62,7 +63,8 @@ template <class Operand> struct Transit {
   }
 };
 
-// The block's share of z, added up: the thread's rows are 4 * y .. + 3 and the same half a tile further, so its columns.
+// The block's share of z, added up: the thread's rows are y to y + 3 and the same half a tile further, and
+// so its columns.
 template <class A, class B> __device__ void multiply(A& a, B& b, int steps, float (&sums)[8][8]) {
   __shared__ __align__(16) Buffer<BM> left[2];
   __shared__ __align__(16) Buffer<BN> right[2];
@@ -122,7 +124,8 @@ template <class Value> __device__ void write(const Output<Value>& output, int m0
 
 //@ budget: registers 128, shared 16896
 extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS)
-conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, float* parts, const Convolution conv) {
+conv_gemm_forward(const T* x, const T* x2, const float* weight, const float* bias, T* y, float* parts,
+                  const Convolution conv) {
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
   PixelRows<T, ByRows<BM>> a(x, x2, conv, m0);
   FilterRows<float, ByRows<BN>> b(weight, conv, j0);

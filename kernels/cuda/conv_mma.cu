@@ -1,24 +1,24 @@
-// Rung 4: tensor cores through mma.sync, fed by asynchronous copies. A block makes a BM x BN tile of the product, each of its
-// warps a part of that.
+// Rung 4: tensor cores through mma.sync, fed by asynchronous copies. A block makes a BM x BN tile of the product, each of
+// its warps a part of that.
 //
-// What the rung adds: (1) a warp multiplies 16 x 8 pieces by one instruction: TF32, bfloat16 or float16 factors, float32 sums.
-// (2) cp.async copies go from global to shared memory past the registers, so that several pieces of z can be on their way at
-// once (STAGES) and hide the memory's latency. (3) ldmatrix brings the factors into the registers where the tensor cores
-// expect them; an exchange of chunks keeps it clear of bank conflicts. (4) The epilogue (bias, ReLU, mask) goes through
+// What the rung adds: (1) a warp multiplies 16 x 8 pieces by one instruction: factors of TF32, bfloat16 or float16, float32
+// sums. (2) cp.async copies go from global to shared memory past the registers, so that several pieces of z can be on their
+// way at once (STAGES) and hide the memory's latency. (3) ldmatrix brings the factors into the registers where the tensor
+// cores expect them; an exchange of chunks keeps it clear of bank conflicts. (4) The epilogue (bias, ReLU, mask) goes through
 // shared memory and out in vectors.
 //
-// Types. Maps and packed weights are T: bf16 or half, or float, whose factors are rounded to TF32. With EXACT=1 ("3xTF32") each
-// float32 factor is split into two TF32 numbers, and three of the four products are added: nearly all of float32's accuracy
-// for three times the products, still well above the float32 units.
+// Types. Maps and packed weights are T: bf16 or half, or float, whose factors are rounded to TF32. With EXACT=1 ("3xTF32")
+// each float32 factor is split into two TF32 numbers, and three of the four products are added: nearly all of float32's
+// accuracy for three times the products, which the tensor cores still do faster than the float32 units do one.
 //
 // Arithmetic intensity, 128 x 128: 128 operations a value loaded, as in rung 3: 64 a byte in 16 bits. From shared memory a
 // warp reads 64 + 64 values of each z for 64 * 64 multiply-adds: 32 a value.
-// Bound: the tensor cores, if at all: mma.sync reaches something like 60 % of their peak on Hopper, where only wgmma (rung 5) does
-// better. Then shared memory, which is written once and read twice (by two warps each). Maps of 64 channels have so
-// few products per byte that global memory bounds them.
+// Bound: for wide layers the tensor cores as far as mma.sync can use them (on Hopper about six tenths of their peak; rung 5's
+// wgmma can do better), next to it shared memory, which is written once and read twice, by two warps each. Layers of 64
+// channels have so few products per byte that global memory bounds them.
 //
-// Channels: what lies side by side is copied 16 bytes at a time, so channel counts (and the strides of views) are multiples of
-// 4 (float) or 8; others are served by rung 3. The number of filters of a forward pass may be anything.
+// Channels: neighbours are copied 16 bytes at a time, so channel counts (and the strides of views) are multiples of 4 (float)
+// or 8; others are served by rung 3. The number of filters of a forward pass may be anything.
 //@ variants: T=float; T=float EXACT=1; T=bf16; T=half; T=float BN=64; T=float BN=64 EXACT=1; T=bf16 BN=64; T=bf16 BM=64; T=float BM=64 EXACT=1
 #include "primitives.cuh"
 
@@ -44,7 +44,8 @@ constexpr int BLOCKS = BM + BN == 256 || EXACT ? 2 : 3;  // that a multiprocesso
 
 //@ budget: registers 255, shared 0, needs HMMA LDGSTS LDSM
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_mma_forward(const T* x, const T* x2, const T* weight, const float* bias, T* y, float* parts, const Convolution conv) {
+conv_mma_forward(const T* x, const T* x2, const T* weight, const float* bias, T* y, float* parts,
+                 const Convolution conv) {
   DYN_SMEM(unsigned char, stages);
   const int m0 = blockIdx.x * BM, j0 = blockIdx.y * BN;
   PixelRows<T, ByRows<BM>> a(x, x2, conv, m0);

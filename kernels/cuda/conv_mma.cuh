@@ -1,15 +1,16 @@
 // Rung 4's machinery: tiles in shared memory, filled by asynchronous copies and read as fragments of tensor-core products.
 //
 // A stage of the pipeline holds one piece of z of both operands, 128 bytes of z for each row or column of the product: 32
-// values of float32, 64 of 16 bits. In both cases an instruction takes 32 bytes of z (m16n8k8 of TF32, m16n8k16 of 16 bits), a
-// quarter of the stage, and copies move 16 bytes, a "chunk". So the two types differ in few places.
+// values of float32, 64 of 16 bits. In both cases an instruction takes 32 bytes of z (m16n8k8 of TF32, m16n8k16 of 16 bits),
+// a quarter of the stage, and copies move 16 bytes, a "chunk". So the two types differ in few places.
 #pragma once
 #include "conv_operands.cuh"
 
 constexpr int CHUNK = 16, DEPTH = 128 / sizeof(T), VEC = CHUNK / sizeof(T), QUARTERS = 4;
 // Four warps of large pieces read least from shared memory. With EXACT the tensor cores have three times as much to do, and
 // the factors' rests need registers: eight warps of smaller pieces.
-constexpr int WARPS = EXACT ? 8 : 4, WARPS_M = WARPS == 8 && BN == 64 ? 4 : 2, WARPS_N = WARPS / WARPS_M, THREADS = 32 * WARPS;
+constexpr int WARPS = EXACT ? 8 : 4, THREADS = 32 * WARPS;
+constexpr int WARPS_M = EXACT && BN == 64 ? 4 : 2, WARPS_N = WARPS / WARPS_M;
 constexpr int WARP_M = BM / WARPS_M, WARP_N = BN / WARPS_N;  // a warp's part of the block's tile
 constexpr int MI = WARP_M / 16, NI = WARP_N / 8;             // and how many products it takes
 constexpr int STAGE_BYTES = (BM + BN) * 128, LINE = BN + 8;  // LINE: of the sums in shared memory at the end, see write()
@@ -32,7 +33,8 @@ template <class Operand> __device__ int chunk_at(int line, int chunk) {
 
 // Start the copies of an operand's piece of z into a tile; zeros where it has no values.
 template <class Operand> __device__ void fill(Operand& operand, int step, unsigned char* tile) {
-  static_assert(Operand::STRIDE % (Operand::BY_ROWS || sizeof(T) == 2 ? 8 : 4) == 0, "a thread's chunks are not exchanged alike");
+  constexpr int PERIOD = Operand::BY_ROWS || sizeof(T) == 2 ? 8 : 4;  // of the exchange: the same in all of a thread's lines
+  static_assert(Operand::STRIDE % PERIOD == 0, "a thread's chunks are not exchanged alike");
   unsigned char* to = tile + chunk_at<Operand>(operand.line, operand.lane);
   operand.move_to(step);
 #pragma unroll
@@ -48,8 +50,8 @@ template <class Operand> __device__ unsigned word(const unsigned char* tile, int
   return *(const unsigned*)(tile + chunk_at<Operand>(z, column / VEC) + column % VEC * (int)sizeof(T));
 }
 
-// Fragment of A: 16 rows of the product from m on, a quarter of the stage's z. With lane = 4 g + t, word i holds z = t (32 bits)
-// or 2 t, 2 t + 1 (16 bits) of row g, for i = 0 to 3: of the first 8 rows, the last 8, and both again from the middle of z.
+// Fragment of A: 16 rows of the product from m on, a quarter of the stage's z. With lane = 4 g + t, word i holds z = t (32
+// bits) or 2 t, 2 t + 1 (16 bits) of row g, for i = 0 to 3: of the first 8 rows, the last 8, both again from the middle of z.
 // One ldmatrix reads all four: lane l names the chunk of line l % 8 of the l / 8-th block of 8 rows by 16 bytes.
 template <class A> __device__ void read_a(const unsigned char* tile, int m, int quarter, unsigned (&a)[4]) {
   const int lane = threadIdx.x % 32;
@@ -102,8 +104,8 @@ template <int N> __device__ void split(unsigned (&value)[N], unsigned (&rest)[N]
 template <class A, class B>
 __device__ void multiply_stage(const unsigned char* left, const unsigned char* right, float (&sums)[MI][NI][4]) {
   const int warp = threadIdx.x / 32, m0 = warp / WARPS_N * WARP_M, j0 = warp % WARPS_N * WARP_N;
-  // Unrolled, the next quarter's fragments are read while this one's products run. With EXACT there are no registers for that
-  // (and no need: the other warps' products fill the time).
+  // Unrolled, the next quarter's fragments are read while this one's products run. With EXACT there are no registers for
+  // that (and no need: the other warps' products fill the time).
 #pragma unroll (EXACT ? 1 : QUARTERS)
   for (int quarter = 0; quarter < QUARTERS; quarter++) {
     unsigned b[NI / 2][4], rest_b[NI / 2][4];
@@ -156,8 +158,8 @@ __device__ void multiply(A& a, B& b, int steps, unsigned char* stages, float (&s
   __syncthreads();  // the stages' memory is free
 }
 
-// The tile's way out. A thread has pairs of neighbouring columns from many rows; by way of shared memory it gets N neighbours,
-// so that maps are written (and masks read) 16 bytes at a time. LINE = BN + 8: the 8 rows that a warp writes lie in other banks.
+// The tile's way out. A thread has pairs of neighbouring columns from many rows; by way of shared memory it gets N
+// neighbours, so that maps are written (and masks read) 16 bytes at a time. LINE = BN + 8: a warp's rows lie in other banks.
 template <int N, class Value>
 __device__ void write(const Output<Value>& output, int m0, int j0, const float (&sums)[MI][NI][4], unsigned char* stages) {
   float* tile = (float*)stages;

@@ -2,9 +2,10 @@
 //
 // Any stride, padding and dilation, also of the input gradient, which the higher rungs compute for stride 1 (and for windows
 // that touch without overlap) only. Neighbouring threads have neighbouring channels: a warp's writes, and its reads of what
-// has the result's channels, are one piece of memory; what they share is read by all from one address.
+// has the result's channels, are one piece of memory; what they share is read by all from one address. Only a forward pass's
+// weights are neither: from filter to filter they lie R S C values apart, and a warp touches 32 sectors for 32 values.
 //
-// Arithmetic intensity: two operations (a multiplication, an addition) for two values loaded, 1 a value, 1/4 a byte in float32.
+// Arithmetic intensity: two operations (a multiplication, an addition) for two values loaded: 1 a value, 1/4 a byte of float32.
 // Bound: the loads. Each is served by a cache at best, hundreds of times slower than the arithmetic could be fed from
 // registers, and every sum waits for its last addition. Hence rung 2: read once, use many times.
 //@ variants: T=float; T=half; T=bf16
@@ -39,7 +40,8 @@ conv_naive_forward(const T* x, const T* x2, const float* weight, const float* bi
   float sum = 0;
   for (int r = 0; r < conv.r; r++)
     for (int s = 0; s < conv.s; s++) {
-      const int h = p * conv.stride_h + r * conv.dilation_h - conv.pad_h, w = q * conv.stride_w + s * conv.dilation_w - conv.pad_w;
+      const int h = p * conv.stride_h + r * conv.dilation_h - conv.pad_h;
+      const int w = q * conv.stride_w + s * conv.dilation_w - conv.pad_w;
       const float* tap = weight + (long long)k * conv.filter + (long long)(r * conv.s + s) * conv.tap;
       const T* from = pixel(x, conv.x, n, h, w, conv.h, conv.w);
       if (!from) continue;
@@ -50,8 +52,8 @@ conv_naive_forward(const T* x, const T* x2, const float* weight, const float* bi
   Output<T>{y, nullptr, bias, nullptr, conv}.store((int)m, k, sums);
 }
 
-// gx[n,h,w,c] = epilogue(sum over the p, q that met pixel (h, w) under some tap (r, s), and k, of gy[n,p,q,k] * weight[k,r,s,c]).
-// Here h, w of `conv` are the size of gx, p, q that of gy, and x is the layout of gy.
+// gx[n,h,w,c] = epilogue(sum of gy[n,p,q,k] * weight[k,r,s,c] over k and the p, q, r, s for which output pixel (p, q) meets
+// (h, w) under tap (r, s)). Here h, w of `conv` are the size of gx, p, q that of gy, and x is the layout of gy.
 //@ budget: registers 64, shared 0
 extern "C" __global__ void __launch_bounds__(256)
 conv_naive_input_grad(const T* gy, const float* weight, const float* bias, const T* mask, T* gx, const Convolution conv) {

@@ -2,7 +2,7 @@
 //
 // A block makes a tile of the product and walks along z, the index that is summed over, DEPTH at a time: `move_to(step)`
 // goes to the piece z = step * DEPTH ... of an operand. Of it each thread loads COUNT vectors of VEC neighbouring values;
-// `find(i, from)` gives the address of its i-th one, or says false where there are only zeros: in the border, beyond the end.
+// `find(i, from)` gives the address of its i-th one, or false where there are only zeros: in the border, beyond the end.
 //
 //   PixelRows        forward: x, input gradient: gy      a row is a pixel
 //   FilterRows       forward: weight                     a row is a filter
@@ -20,7 +20,7 @@ template <bool ROWS, int VECTOR_, int DEPTH_, int EXTENT_, int THREADS> struct T
   static constexpr int VECTOR = VECTOR_, DEPTH = DEPTH_, EXTENT = EXTENT_;
   static constexpr int LINES = ROWS ? EXTENT : DEPTH, WIDTH = ROWS ? DEPTH : EXTENT;
   static constexpr int LANES = WIDTH / VECTOR, STRIDE = THREADS / LANES, COUNT = LINES / STRIDE;
-  static_assert(WIDTH % VECTOR == 0 && THREADS % LANES == 0 && LINES % STRIDE == 0, "the threads cannot share the tile evenly");
+  static_assert(WIDTH % VECTOR == 0 && THREADS % LANES == 0 && LINES % STRIDE == 0, "threads cannot share the tile evenly");
   int line, lane;
   __device__ Tile() : line(threadIdx.x / LANES), lane(threadIdx.x % LANES) {}
 };
@@ -40,7 +40,8 @@ struct Place {
   int source, tap, channel;
   bool inside;
 
-  __device__ Place(const Convolution& conv, const Contraction& z, int depth, int step, int offset) : source(step >= z.first) {
+  __device__ Place(const Convolution& conv, const Contraction& z, int depth, int step, int offset)
+      : source(step >= z.first) {
     const Divider& channels = source ? conv.by_c2 : conv.by_c;
     const int at = (source ? step - z.first : step) * depth + offset;
     tap = channels.quotient(at);
@@ -145,7 +146,8 @@ template <class Value, class Shape> struct FilterColumns : Shape {
   __device__ void move_to(int step) { z0 = step * Shape::DEPTH + line; }
 
   __device__ bool find(int i, const Value*& from) const {
-    const int z = z0 + i * STRIDE, tap = conv.by_c.quotient(z), k = z - tap * conv.x.channels, turned = conv.taps() - 1 - tap;
+    const int z = z0 + i * STRIDE, tap = conv.by_c.quotient(z), k = z - tap * conv.x.channels;
+    const int turned = conv.taps() - 1 - tap;
     from = weight + (long long)k * conv.filter + (turned * conv.tap + j);
     return turned >= 0 && j < conv.columns;
   }

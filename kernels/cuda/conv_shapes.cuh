@@ -16,8 +16,8 @@
 #include "primitives.cuh"
 
 // x / divisor for 0 <= x < 2^31, by one multiplication instead of some thirty instructions. With l = ceil(log2 d) and the
-// multiplier m = ceil(2^(31+l) / d), which is below 2^32, the quotient is x m / 2^(31+l), rounded down (Granlund and Montgomery
-// 1994, theorem 4.2); here 2 x m / 2^32 / 2^l.
+// multiplier m = ceil(2^(31+l) / d), which is below 2^32, the quotient is x m / 2^(31+l), rounded down (Granlund and
+// Montgomery 1994, theorem 4.2); here 2 x m / 2^32 / 2^l.
 struct Divider {
   int divisor, l;
   unsigned multiplier;
@@ -25,8 +25,8 @@ struct Divider {
   __device__ int quotient(int x) const { return (int)(__umulhi(2u * (unsigned)x, multiplier) >> l); }
 };
 
-// How a batch of channels-last images lies in memory: element (n, h, w, c) at n * image + h * row + w * pixel + c, counted in
-// elements. The strides may be those of a larger map that this one is cropped from. An image spans less than 2^31 elements.
+// How a batch of channels-last images lies in memory: element (n, h, w, c) at n * image + h * row + w * pixel + c, counted
+// in elements. The strides may be those of a larger map that this one is cropped from. An image spans less than 2^31 elements.
 struct Layout {
   long long image;
   int row, pixel, channels;

@@ -136,7 +136,8 @@ template <int DEPTH, class Unpack> CUSIM_QUIET static void multiply(cusim::Round
     for (int i = 0; i < 4; i++) result[i] = c[(lane >> 2) + (i >> 1) * 8][2 * (lane & 3) + (i & 1)];
   }
 }
-PRIMITIVE void meet(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* what, cusim::WarpOp multiply, int line) {
+PRIMITIVE void meet(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* what,
+                    cusim::WarpOp multiply, int line) {
   const Factors mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}, {c[0], c[1], c[2], c[3]}};
   const cusim::Round& round = cusim::rendezvous(0xffffffffu, what, line, &mine, sizeof mine, multiply, false);
   std::memcpy(c, round.r[cusim::cur->lane].b, sizeof c);
@@ -182,7 +183,8 @@ PRIMITIVE unsigned address_in_shared(const void* p) { return (unsigned)__cvta_ge
 #if defined(CUSIM)
 namespace primitives {
 // Lane 8 i + j brings row j of matrix i; each lane takes two neighbouring elements of every matrix (of its transpose).
-template <int COUNT, bool TRANSPOSED> PRIMITIVE void load_matrices(unsigned (&d)[COUNT], const void* row, const char* what, int line) {
+template <int COUNT, bool TRANSPOSED>
+PRIMITIVE void load_matrices(unsigned (&d)[COUNT], const void* row, const char* what, int line) {
   const int lane = cusim::cur->lane, g = lane >> 2, t = lane & 3;
   cusim::Slot mine = {};
   if (lane < 8 * COUNT) {

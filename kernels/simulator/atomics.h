@@ -33,19 +33,22 @@ template <class T> using Value = typename Itself<T>::type;  // keeps an argument
 
 }  // namespace cusim
 
-#define CUSIM_ATOMIC template <class T> static __forceinline__ T
-CUSIM_ATOMIC atomicAdd(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, v); }); }
-CUSIM_ATOMIC atomicSub(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return cusim::wrapping_sum<T>(o, (T)(0 - v)); }); }
-CUSIM_ATOMIC atomicMax(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return v > o ? v : o; }); }
-CUSIM_ATOMIC atomicMin(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return v < o ? v : o; }); }
-CUSIM_ATOMIC atomicAnd(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o & v); }); }
-CUSIM_ATOMIC atomicOr(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o | v); }); }
-CUSIM_ATOMIC atomicXor(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T o) CUSIM_QUIET { return (T)(o ^ v); }); }
-CUSIM_ATOMIC atomicExch(T* p, cusim::Value<T> v) { return cusim::exchange(p, [v](T) CUSIM_QUIET { return v; }); }
-CUSIM_ATOMIC atomicCAS(T* p, cusim::Value<T> compare, cusim::Value<T> v) {
+#define CUSIM_ATOMIC(NAME, EXPRESSION)                                          \
+  template <class T> static __forceinline__ T NAME(T* p, cusim::Value<T> v) {   \
+    return cusim::exchange(p, [v](T o) CUSIM_QUIET -> T { return EXPRESSION; }); \
+  }
+CUSIM_ATOMIC(atomicAdd, cusim::wrapping_sum<T>(o, v))
+CUSIM_ATOMIC(atomicSub, cusim::wrapping_sum<T>(o, cusim::wrapping_sum<T>(~v, 1)))  // ~v + 1 is -v
+CUSIM_ATOMIC(atomicMax, v > o ? v : o)
+CUSIM_ATOMIC(atomicMin, v < o ? v : o)
+CUSIM_ATOMIC(atomicAnd, o & v)
+CUSIM_ATOMIC(atomicOr, o | v)
+CUSIM_ATOMIC(atomicXor, o ^ v)
+CUSIM_ATOMIC(atomicExch, ((void)o, v))
+#undef CUSIM_ATOMIC
+template <class T> static __forceinline__ T atomicCAS(T* p, cusim::Value<T> compare, cusim::Value<T> v) {
   return cusim::exchange(p, [compare, v](T o) CUSIM_QUIET { return o == compare ? v : o; });
 }
-#undef CUSIM_ATOMIC
 // Counts up to `limit`, then from 0 again; counts down to 0, then from `limit` again.
 static __forceinline__ unsigned atomicInc(unsigned* p, unsigned limit) {
   return cusim::exchange(p, [limit](unsigned o) CUSIM_QUIET { return o >= limit ? 0u : o + 1u; });

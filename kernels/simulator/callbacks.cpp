@@ -9,7 +9,8 @@ void touch(const void* p, size_t n, bool write) { access(p, n, write ? WRITE : R
 
 static inline void aligned(const void* p, size_t n, Access how, void* pc) {
   if ((uintptr_t)p % n)
-    fail_at(pc, "misaligned", "%s of %zu bytes at an address that is %zu modulo %zu", how == READ || how == VOLATILE_READ ? "read" : "write", n, (size_t)((uintptr_t)p % n), n);
+    fail_at(pc, "misaligned", "%s of %zu bytes at an address that is %zu modulo %zu",
+            how == READ || how == VOLATILE_READ ? "read" : "write", n, (size_t)((uintptr_t)p % n), n);
   access(p, n, how, pc);
 }
 
@@ -59,7 +60,7 @@ void* __tsan_memset(void* p, int value, size_t n) {
 // ---- undefined behaviour: the compiler passes a description of the place and the operands
 
 struct SourceLocation { const char* file; uint32_t line, column; };
-struct Type { uint16_t kind, info; char name[1]; };                   // info: bit 0 signed, the rest log2 of the width in bits
+struct Type { uint16_t kind, info; char name[1]; };  // info: bit 0 signed, the rest log2 of the width in bits
 struct Operation { SourceLocation at; const Type* type; };
 struct IndexOperation { SourceLocation at; const Type* array; const Type* index; };
 struct ShiftOperation { SourceLocation at; const Type* left; const Type* right; };
@@ -71,7 +72,8 @@ static long long value_of(uintptr_t raw, const Type* type) {
   return type->info & 1 ? (long long)(raw << (64 - bits)) >> (64 - bits) : (long long)raw;
 }
 static void overflow(const char* sign, const Operation* op, uintptr_t a, uintptr_t b, void* pc) {
-  if (cur) fail_at(pc, "overflow", "%lld %s %lld does not fit into %s", value_of(a, op->type), sign, value_of(b, op->type), op->type->name);
+  if (!cur) return;
+  fail_at(pc, "overflow", "%lld %s %lld does not fit into %s", value_of(a, op->type), sign, value_of(b, op->type), op->type->name);
 }
 
 extern "C" {
@@ -83,17 +85,20 @@ void __ubsan_handle_divrem_overflow(Operation* op, uintptr_t a, uintptr_t b) {
   if (cur) fail_at(HERE, "division", "%lld / %lld has no value", value_of(a, op->type), value_of(b, op->type));
 }
 void __ubsan_handle_shift_out_of_bounds(ShiftOperation* op, uintptr_t a, uintptr_t b) {
-  if (cur) fail_at(HERE, "shift", "%lld of type %s is shifted by %lld", value_of(a, op->left), op->left->name, value_of(b, op->right));
+  if (!cur) return;
+  fail_at(HERE, "shift", "%lld of type %s is shifted by %lld", value_of(a, op->left), op->left->name, value_of(b, op->right));
 }
 void __ubsan_handle_out_of_bounds(IndexOperation* op, uintptr_t index) {
-  if (cur) fail_at(HERE, "index", "index %lld is outside of the array of type %s", value_of(index, op->index), op->array->name);
+  if (!cur) return;
+  fail_at(HERE, "index", "index %lld is outside of the array of type %s", value_of(index, op->index), op->array->name);
 }
 void __ubsan_handle_type_mismatch_v1(PointerOperation* op, uintptr_t p) {
   if (!cur) return;
   if (!p) fail_at(HERE, "null pointer", "access to %s through a null pointer", op->type->name);
   const uintptr_t alignment = (uintptr_t)1 << op->log_alignment;
   if (p % alignment)
-    fail_at(HERE, "misaligned", "access to %s, which must lie at a multiple of %zu, at an address that is %zu modulo it", op->type->name, (size_t)alignment, (size_t)(p % alignment));
+    fail_at(HERE, "misaligned", "access to %s, which must lie at a multiple of %zu, at an address that is %zu modulo it",
+            op->type->name, (size_t)alignment, (size_t)(p % alignment));
 }
 }
 #endif

@@ -29,7 +29,8 @@ static Round& meet(unsigned mask, const char* what, int line, const void* in, si
     const Meeting& other = warp.meetings[__builtin_ctz(open)];
     const bool same = strcmp(other.what, what) == 0 && other.line == line && other.want == want;
     if ((other.want & want) && !same)
-      fail_at(pc, "warp", "the lanes of a warp have come apart: lane %d is in %s with mask %08x%s, lanes %08x in %s with mask %08x%s",
+      fail_at(pc, "warp",
+              "the lanes of a warp have come apart: lane %d is in %s with mask %08x%s, lanes %08x in %s with mask %08x%s",
               f.lane, what, mask, place(pc).c_str(), other.here, other.what, other.want, place(other.pc).c_str());
   }
   if (warp.in_barrier & want) {

@@ -128,7 +128,8 @@ extern "C" __attribute__((visibility("default"))) size_t cusim_count_rows(uint64
   size_t n = 0;
   for (const auto& [key, t] : totals) {
     if (n == most) break;
-    const uint64_t row[] = {(uint64_t)std::get<0>(key), std::get<1>(key), std::get<2>(key), t.requests, t.units, t.least, t.bytes};
+    const auto& [pc, shared, write] = key;
+    const uint64_t row[] = {(uint64_t)pc, shared, write, t.requests, t.units, t.least, t.bytes};
     std::copy(row, row + 7, out + 7 * n++);
   }
   const size_t all = totals.size();

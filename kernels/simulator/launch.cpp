@@ -45,7 +45,8 @@ API const char* cusim_failure_kind() { return failure.kind.c_str(); }
 API const char* cusim_failure_text() { return failure.text.c_str(); }
 API void* cusim_failure_pc() { return failure.pc; }
 API void cusim_failure_where(unsigned* out) {  // block and thread, 3 numbers each
-  const unsigned where[] = {failure.block.x, failure.block.y, failure.block.z, failure.thread.x, failure.thread.y, failure.thread.z};
+  const uint3 b = failure.block, t = failure.thread;
+  const unsigned where[] = {b.x, b.y, b.z, t.x, t.y, t.z};
   std::memcpy(out, where, sizeof where);
 }
 API void cusim_counts(uint64_t* out) {
@@ -61,7 +62,8 @@ static size_t common_divisor(size_t a, size_t b) { return b ? common_divisor(b, 
 
 // Returns whether the launch failed. The caller has checked grid, block and arguments. Without a seed blocks run in order, with
 // one in another order that visits each once: steps of a size that has no common divisor with their number.
-API int cusim_launch(const Kernel* kernel, const unsigned* grid, const unsigned* block, size_t shared_bytes, void** arguments, uint64_t seed) {
+API int cusim_launch(const Kernel* kernel, const unsigned* grid, const unsigned* block, size_t shared_bytes,
+                     void** arguments, uint64_t seed) {
   launch = {};
   launch.kernel = kernel;
   launch.arguments = arguments;

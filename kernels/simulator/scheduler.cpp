@@ -28,7 +28,8 @@ uint3 block_index() { return launch.block; }
 dim3 block_dim() { return launch.block_dim; }
 dim3 grid_dim() { return launch.grid_dim; }
 
-Observer::Observer(void (*block_begins)(), void (*thread_ends)(bool)) : block_begins(block_begins), thread_ends(thread_ends), next(observers) {
+Observer::Observer(void (*block_begins)(), void (*thread_ends)(bool))
+    : block_begins(block_begins), thread_ends(thread_ends), next(observers) {
   observers = this;
 }
 
@@ -93,7 +94,8 @@ static std::string who_waits() {
   for (int i = 0; i < launch.threads && text.size() < 1000; i++) {
     const Fiber& f = fibers[i];
     if (f.done || !f.waits_in || (last && last->waits_in == f.waits_in && last->wait_pc == f.wait_pc)) continue;
-    text += (last ? "; " : "") + std::string("thread ") + thread_name(i) + " and so on wait in " + f.waits_in + place(f.wait_pc);
+    if (last) text += "; ";
+    text += "thread " + thread_name(i) + " and so on wait in " + f.waits_in + place(f.wait_pc);
     last = &f;
   }
   const int returned = launch.threads - launch.alive;
@@ -161,18 +163,21 @@ static void arrive(int id, int threads, int line, int vote, void* pc) {
     b.pc = pc;
     b.threads = threads;
   } else if (line && b.line && b.line != line) {
-    fail_at(pc, "barrier", "the threads of the block wait in different barriers: this one%s, %d others%s", place(pc).c_str(), b.here, place(b.pc).c_str());
+    fail_at(pc, "barrier", "the threads of the block wait in different barriers: this one%s, %d others%s",
+            place(pc).c_str(), b.here, place(b.pc).c_str());
   } else if (b.threads != threads) {
     fail_at(pc, "barrier", "barrier %d for %d threads, but others wait in it for %d", id, threads, b.threads);
   }
 #if defined(CUSIM_CHECK)
   if (whole_block && launch.alive < launch.threads)
-    fail_at(pc, "barrier", "%d of the block's %d threads have returned without coming to this barrier", launch.threads - launch.alive, launch.threads);
+    fail_at(pc, "barrier", "%d of the block's %d threads have returned without coming to this barrier",
+            launch.threads - launch.alive, launch.threads);
 #endif
   for (unsigned open = warps[f.warp].meeting_in; open; open &= open - 1) {
     const Meeting& m = warps[f.warp].meetings[__builtin_ctz(open)];
     if (m.want >> f.lane & 1)
-      fail_at(pc, "warp", "the lanes of a warp have come apart: lane %d is in a barrier, lanes %08x wait for it in %s%s", f.lane, m.here, m.what, place(m.pc).c_str());
+      fail_at(pc, "warp", "the lanes of a warp have come apart: lane %d is in a barrier, lanes %08x wait for it in %s%s",
+              f.lane, m.here, m.what, place(m.pc).c_str());
   }
   b.votes += vote;
   b.waiting[f.warp] |= 1u << f.lane;
@@ -212,7 +217,8 @@ static void thread_ends(Fiber& f) {
   for (Barrier& b : barriers) {
     if (!b.here || b.threads) continue;
 #if defined(CUSIM_CHECK)
-    fail_at(b.pc, "barrier", "thread %s returns while %d threads of its block wait at this barrier", thread_name(f.linear).c_str(), b.here);
+    fail_at(b.pc, "barrier", "thread %s returns while %d threads of its block wait at this barrier",
+            thread_name(f.linear).c_str(), b.here);
 #endif
     if (b.here >= launch.alive) open_barrier(b, true);
   }

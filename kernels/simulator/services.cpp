@@ -55,7 +55,8 @@ void poison(void* p, size_t n) { std::memset(p, 0xff, n); }  // NaN as float, ha
 void async_copy(void* dst, const void* src, int bytes, int valid) {
   void* pc = __builtin_return_address(0);
   if (((uintptr_t)dst | (valid ? (uintptr_t)src : 0)) % bytes)
-    fail_at(pc, "misaligned", "an asynchronous copy of %d bytes needs addresses that are multiples of %d; the %s is not", bytes, bytes, (uintptr_t)dst % bytes ? "destination" : "source");
+    fail_at(pc, "misaligned", "an asynchronous copy of %d bytes needs addresses that are multiples of %d; the %s is not",
+            bytes, bytes, (uintptr_t)dst % bytes ? "destination" : "source");
   const AsyncCopy copy{(char*)dst, (const char*)src, bytes, valid, pc};
   copy_begin(copy);
   poison(dst, bytes);

@@ -1,10 +1,10 @@
 // What the checker remembers of every piece of memory: who wrote and who read it last, and when.
 //
-// Time. `now` counts the events that order memory: barriers, meetings, fences, releases. An access is stamped with it. For the
-// running thread, an access with stamp t by thread u of the same block has happened before if t lies before the last barrier
-// of the block, or before clocks[me][u], the moment up to which `me` has heard of u through a meeting of the warp, a barrier of
-// some of the threads, or a release and an acquire. Two accesses of which neither has happened before the other race. Since
-// stamps grow through all blocks and launches, nothing has to be reset: what is old is simply smaller than `block_begin`.
+// Time. `now` counts the events that order memory: barriers, meetings, fences, releases. An access is stamped with it. For
+// the running thread, an access with stamp t by thread u of the same block has happened before if t lies before the last
+// barrier of the block, or before clocks[me][u], the moment up to which `me` has heard of u through a meeting of the warp,
+// a barrier of some of the threads, or a release and an acquire. Two accesses of which neither has happened before the other
+// race. Since stamps grow through all blocks and launches, nothing has to be reset: what is old is smaller than `block_begin`.
 #pragma once
 #include "scheduler.h"
 
@@ -53,10 +53,11 @@ inline bool happened_before(uint32_t time, int thread) {
   return time >= block_begin || time < launch_begin || heard_of_block(time);
 }
 
-// Bounds, alignment, uninitialised memory, races.
-Region* find_region(const char* p, void* pc);
-Region& region_of_access(const char* p, size_t n, bool write, void* pc);
-void refine(Region& region, int shift);
+// The region of [p, p + n); null for memory that needs no checks: the thread's own stack, constants, the primitives' books.
+Region* look_up(const char* p, size_t n, bool write, void* pc);
+void refine(Region& region, int shift);   // smaller granules from now on
+void regions_launch();
+void clocks_launch();
 std::string describe(const Region& region, const char* p, size_t n);
 
 }  // namespace cusim

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -65,13 +63,9 @@ def simulator_unavailable_reason() -> str | None:
     """Why kernels cannot be simulated here, in words; None when they can, or need not (in a dry run)."""
     if "minitorch_unet.simulator.standin" in sys.modules and standin().dry_running():
         return None
-    return _compiler_missing_reason(os.environ.get("CXX") or "g++")
+    from ..simulator.build import unavailable_reason
 
-
-@functools.cache
-def _compiler_missing_reason(compiler: str) -> str | None:
-    found = shutil.which(compiler)
-    return None if found else f"the C++ compiler {compiler!r}, which builds the kernels, is not found"
+    return unavailable_reason()
 
 
 def is_array(value: Any) -> bool:

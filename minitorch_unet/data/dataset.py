@@ -213,13 +213,24 @@ def normalise(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.nda
     """
     if image.ndim != 3:
         raise ValueError(f"normalise: image has shape {image.shape}, legal is (C, H, W)")
-    pixels: np.ndarray = image.astype(np.float64 if image.dtype.itemsize > 2 else np.float32)
-    bottom, top = np.percentile(pixels, (low, high), axis=(1, 2), keepdims=True)
+    pixels = as_pixels(image)
+    bottom, top = np.percentile(pixels, (low, high), axis=(1, 2))
+    return rescale(pixels, bottom, top, pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2)))
+
+
+def as_pixels(image: np.ndarray) -> np.ndarray:
+    """An image as floats that hold its values: float64 for values of more than two bytes, else float32."""
+    return image.astype(np.float64 if image.dtype.itemsize > 2 else np.float32)
+
+
+def rescale(
+    pixels: np.ndarray, bottom: np.ndarray, top: np.ndarray, least: np.ndarray, most: np.ndarray
+) -> np.ndarray:
+    """What `normalise` makes of pixels (C, H, W) with these percentiles, minima and maxima (C,)."""
     flat = top <= bottom
-    bottom = np.where(flat, pixels.min(axis=(1, 2), keepdims=True), bottom)
-    top = np.where(flat, pixels.max(axis=(1, 2), keepdims=True), top)
+    bottom, top = np.where(flat, least, bottom), np.where(flat, most, top)
     scale = np.where(top > bottom, top - bottom, 1.0)
-    return np.clip((pixels - bottom) / scale, -1.0, 2.0).astype(np.float32)
+    return np.clip((pixels - bottom[:, None, None]) / scale[:, None, None], -1.0, 2.0).astype(np.float32)
 
 
 def to_channels(image: np.ndarray, channels: int, file: str) -> np.ndarray:

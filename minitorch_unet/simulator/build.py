@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -120,7 +121,7 @@ def _compile(source: Source, mode: str, defines: Sequence[str], flags: Sequence[
     folders = [f"-I{folder}" for folder in (_runtime_folder(), *source.folders)]
     text = _run([*flags, *folders, names, "-E", str(first)], scratch)
     second.write_text(as_cpp(text), encoding="utf-8")
-    _run([*flags, *KERNEL_FLAGS[mode], names, "-fpreprocessed", "-c", str(second), "-o", str(output)], scratch)
+    _run([*flags, *KERNEL_FLAGS[mode], names, "-c", str(second), "-o", str(output)], scratch)
     return output
 
 
@@ -230,29 +231,41 @@ def _put(path: Path, link: list[str], scratch: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- the compiler
 
 
-def _compiler() -> tuple[str, str]:
+def unavailable_reason() -> str | None:
+    """Why nothing can be compiled here, in words; None when it can."""
+    try:
+        _compiler()
+    except CompilerMissing as error:
+        return str(error)
+    return None
+
+
+def _compiler() -> tuple[tuple[str, ...], str]:
     return _identify(os.environ.get("CXX") or "g++")
 
 
 @functools.cache
-def _identify(command: str) -> tuple[str, str]:
-    """The compiler's command, and a text that says which it is and for which processor it compiles here."""
-    found = shutil.which(command)
+def _identify(name: str) -> tuple[tuple[str, ...], str]:
+    """The command that `name`, perhaps with options, means, and a text that tells compiler and processor apart."""
+    words = shlex.split(name)
+    found = shutil.which(words[0]) if words else None
     if found is None:
         raise CompilerMissing(
-            f"the CUDA simulator needs a C++ compiler: {command!r} is not found; install g++, or name one with CXX"
+            f"the CUDA simulator needs a C++ compiler: {name!r} is not found; install g++, or name one with CXX"
         )
-    done = subprocess.run(
-        [found, "-march=native", "-dM", "-E", "-x", "c++", os.devnull], capture_output=True, text=True, check=False
-    )
+    command = (found, *words[1:])
+    asked = [*command, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip()
-        raise CompilerMissing(f"the CUDA simulator needs g++; {command!r} (see CXX) cannot be used: {said}")
-    return found, done.stdout
+        raise CompilerMissing(f"the CUDA simulator needs g++; {name!r} (see CXX) cannot be used: {said}")
+    if "__clang__" in done.stdout:
+        raise CompilerMissing(f"the CUDA simulator needs g++; {name!r} (see CXX) is clang")
+    return command, done.stdout
 
 
 def _run(arguments: list[str], folder: Path | None = None) -> str:
-    done = subprocess.run([_compiler()[0], *arguments], capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run([*_compiler()[0], *arguments], capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise CompileError(f"the source does not compile for the simulator:\n{done.stderr.strip()}")
     return done.stdout

@@ -11,7 +11,7 @@ import functools
 import math
 from typing import NamedTuple
 
-LATENCY = 4  # steps' time that a block needs to begin and to end: the first loads, the epilogue
+LATENCY = 2000  # clocks that a block needs to begin and to end: the first loads, the epilogue
 ALONE = 1.4  # how much slower a block is that has a multiprocessor to itself: nobody works while it waits
 BYTES_PER_CLOCK = 14  # of memory for each multiprocessor (an H100's)
 SECOND_PASS = 4000  # clocks of one more launch
@@ -71,6 +71,6 @@ def tiling(name: str, rows: int, columns: int, steps: int, multiprocessors: int,
 def _clocks(engine: Engine, m: int, n: int, blocks: int, steps: int, multiprocessors: int) -> float:
     """Until all blocks are done: a multiprocessor has `turns` of them at most, side by side or one after another."""
     turns = math.ceil(blocks / multiprocessors)
-    block = (steps + LATENCY) * engine.depth * m * n / engine.rate
+    block = LATENCY + steps * engine.depth * m * n / engine.rate
     narrow = 1.0 if (m, n) == engine.tiles[0] else 1.1  # small tiles load more for each product
     return turns * block * narrow * (ALONE if turns == 1 else 1)
