@@ -21,6 +21,7 @@ from minitorch_unet import __version__
 
 from .backend import check_device, describe_device, set_num_threads, use_device
 from .cli_data import add_data_commands
+from .cli_doctor import add_doctor
 from .cli_options import SOURCE, opening, source_of, splitting
 from .cli_options import HelpFormatter as _Help
 from .cli_options import data_options as _data_options
@@ -42,6 +43,7 @@ examples:
   minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
   minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
   minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
+  minitorch-unet doctor runs/mine
 """
 
 
@@ -148,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine_options(evaluate)
 
     add_data_commands(command)
+    add_doctor(command)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
     _machine_options(gradcheck)
@@ -503,7 +506,7 @@ class Progress:
             text = f"epoch {event['epoch']}: validation loss {event['loss']:.4f}, IoU {event['mean_iou']:.4f}, "
             self.write(f"{text}Dice {event['mean_dice']:.4f}, {event['seconds']:.0f} s{mark}")
         else:
-            self.write(f"stopped: {event['reason']}")
+            self.write(f"{'stopped' if event['event'] == 'stop' else 'failed'}: {event['reason']}")
 
     def count(self, done: int, total: int) -> None:
         """So many of so many done."""

@@ -31,14 +31,16 @@ SMALLEST = {"float32": 0.0, "float16": 2.0**-25, "bfloat16": 0.0}  # half of flo
 SUMS = 2.0**-20  # of float32 sums of some hundred products, and of three TF32 products in the place of one
 FACTORS = {"tf32": 2.0**-10, "16 bits float16": 2.0**-11, "16 bits bfloat16": 2.0**-8}  # both factors', or the weight's
 
-# What each rung is compiled for here: maps, precision of float32 products, tile. Few, for every variant must be built.
+# What each rung is compiled for here: maps, precision of float32 products, tile. Few, for every variant must be built;
+# in check mode, where that takes longest, only the first of a rung, and two of rung 4.
 VARIANTS = {
     "naive": [("float32", "highest", None), ("bfloat16", "highest", None)],
     "tiled": [("float32", "highest", None), ("float16", "highest", None)],
     "gemm": [("float32", "highest", (128, 64)), ("bfloat16", "highest", (64, 128))],
-    "mma": [("float32", "highest", (64, 128)), ("float32", "high", (128, 64)), ("bfloat16", "highest", (128, 128)),
+    "mma": [("float32", "highest", (64, 128)), ("bfloat16", "highest", (128, 128)), ("float32", "high", (128, 64)),
             ("float16", "highest", (128, 64))],
 }  # fmt: skip
+CHECKED = {"naive": 1, "tiled": 1, "gemm": 1, "mma": 2}
 
 
 class Spied(CudaKernels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cuda_conv_draws import DEVICE, PASSES, VARIANTS, Draws, Spied, new_kernels, one_tile
+from cuda_conv_draws import CHECKED, DEVICE, PASSES, VARIANTS, Draws, Spied, new_kernels, one_tile
 
 from minitorch_unet import simulator
 from minitorch_unet.backend import simulator_unavailable_reason
@@ -25,39 +25,38 @@ def kernels() -> Spied:
     return new_kernels()
 
 
-@pytest.fixture(params=["fast", "check"])
-def mode(request: pytest.FixtureRequest) -> Iterator[str]:
-    """How the simulator builds kernels; a GPU knows only one way."""
-    if not simulated and request.param == "check":
-        pytest.skip("of the simulator only")
-    simulator.set_mode(request.param)
-    yield request.param
-    simulator.set_mode(None)
-
-
-RUNGS = [(rung, *variant) for rung, variants in VARIANTS.items() for variant in variants]
+RUNS = [
+    (mode, rung, *variant)
+    for mode in DRAWS
+    for rung, variants in VARIANTS.items()
+    for variant in variants[: CHECKED[rung] if mode == "check" else None]
+]
 ENGINES = {"mma": ("tf32", "3xtf32", "16 bits")}  # where they are not called as the rung
 
 
-@pytest.fixture(params=RUNGS, ids=lambda rung: "-".join(rung[:3]))
-def variant(
+@pytest.fixture(params=RUNS, ids=lambda run: "-".join(run[:4]))
+def run(
     request: pytest.FixtureRequest, kernels: Spied, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, str]]:
-    """A rung, set, and the type of its maps."""
-    rung, dtype, precision, tile = request.param
+) -> Iterator[tuple[str, str, str]]:
+    """How the simulator builds kernels (a GPU knows only one way), a rung, and the type of its maps; all set."""
+    mode, rung, dtype, precision, tile = request.param
+    if not simulated and mode == "check":
+        pytest.skip("of the simulator only")
     monkeypatch.setattr(kernels, "algorithm", rung)
     monkeypatch.setattr(conv_plan, "ENGINES", one_tile(tile))
     set_float32_matmul_precision(precision)
+    simulator.set_mode(mode)
     conv_plan.tiling.cache_clear()
-    yield rung, dtype
+    yield mode, rung, dtype
     conv_plan.tiling.cache_clear()
+    simulator.set_mode(None)
     set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("direction", sorted(PASSES))
-def test_passes(direction: str, mode: str, variant: tuple[str, str], kernels: Spied) -> None:
-    rung, dtype = variant
-    count = -(-DRAWS[mode] // len(VARIANTS[rung]))
+def test_passes(direction: str, run: tuple[str, str, str], kernels: Spied) -> None:
+    mode, rung, dtype = run
+    count = -(-DRAWS[mode] // (len(VARIANTS[rung]) if mode == "fast" else CHECKED[rung]))
     wrong, kernels.served = {}, []
     for seed in range(count):
         draws = Draws(kernels.xp, dtype, [seed, *direction.encode(), *rung.encode()], 12 if mode == "fast" else 8)

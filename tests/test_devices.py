@@ -109,7 +109,7 @@ def test_numbers_of_devices(monkeypatch: pytest.MonkeyPatch, asked_anew: None) -
 
 def test_simulation_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ValueError, match=r"device 'simulate' is not available: the C\+\+ compiler 'no-such-compiler'"):
+    with pytest.raises(ValueError, match=r"device 'simulate' is not available: .*'no-such-compiler' is not found"):
         backend.check_device("simulate")
 
 

@@ -24,7 +24,7 @@ WITHOUT_DERIVATIVE = {
 TENSOR_METHODS_WITHOUT_CASE = {
     "__init__", "__repr__", "__len__", "__bool__", "__float__", "__setitem__", "__hash__", "_from_node", "_compare",
     "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__and__", "__or__",
-    "numpy", "item", "detach", "register_hook", "backward",
+    "numpy", "item", "detach", "register_hook", "backward", "__dlpack__", "__dlpack_device__",
 }  # fmt: skip
 
 

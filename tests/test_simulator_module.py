@@ -52,7 +52,7 @@ def test_arguments_of_all_kinds_arrive() -> None:
         (1, np.zeros(32, np.int32), TypeError, "argument y has dtype int32"),
         (0, [1.0], TypeError, "argument x is a list"),
         (0, 0, TypeError, "argument x is a int; it must be an array, or np.uintp(0)"),
-        (2, PAIR.tobytes() + b"0", ValueError, "argument pair has 17 bytes; Pair has 16"),
+        (2, bytes(17), ValueError, "argument pair has 17 bytes; Pair has 16"),
         (2, 5, TypeError, "argument pair is a int; it must be the struct's bytes"),
         (3, I(7), TypeError, "argument wide is a int32; the kernel takes long long int (8 bytes)"),
         (3, 7, TypeError, "argument wide is a int; it must be a NumPy scalar of 8 bytes"),

@@ -14,7 +14,7 @@ from minitorch_unet.data.labels import LabelRule, decide_rule
 from minitorch_unet.data.layouts import find_entries
 from minitorch_unet.data.suspicion import are_fields_of_view
 from minitorch_unet.data.weights import IGNORE
-from minitorch_unet.errors import DataError
+from minitorch_unet.errors import DataError, FieldOfViewError
 
 # Field of interest of the Cell Tracking Challenge for DIC-C2DH-HeLa: objects within E = 50 pixels of the
 # border need not be annotated and are not scored ("Annotation procedure" and SEG measure,
@@ -191,7 +191,7 @@ def open_dataset(
         channels = 1 if first.ndim == 2 else first.shape[2]
     guessed = rule.kind == "binary" and foreground is None
     if guessed and are_fields_of_view([(entry.image, entry.label) for entry in entries], rule):
-        raise DataError(
+        raise FieldOfViewError(
             f"{entries[0].label_file}: marks the field of view, like the other label files, and is no label; if it is "
             f"meant, say so with foreground={rule.foreground}"
         )

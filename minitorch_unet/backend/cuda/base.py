@@ -16,11 +16,15 @@ class CudaBase(Kernels):
         super().__init__(xp)
         self.launcher = Launcher(xp)
         self.launch = self.launcher.launch
+        self._multiprocessors: dict[int, int] = {}  # by device: CuPy asks for all hundred attributes each time
 
     @property
     def multiprocessors(self) -> int:
         """How many multiprocessors the device has: what a grid should fill."""
-        return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])
+        device = self.xp.cuda.Device()
+        if device.id not in self._multiprocessors:
+            self._multiprocessors[device.id] = int(device.attributes["MultiProcessorCount"])
+        return self._multiprocessors[device.id]
 
     @property
     def compute_capability(self) -> int:

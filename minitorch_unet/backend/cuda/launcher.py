@@ -132,11 +132,12 @@ class Launcher:
         return array
 
     def _ask_for_shared_memory(self, kernel: str, raw: Any, shared: int) -> None:
+        if raw.max_dynamic_shared_size_bytes >= shared:
+            return
         limit = self.xp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
         if shared > limit:
             raise ValueError(f"{kernel}: needs {shared} bytes of shared memory a block; this device has {limit}")
-        if raw.max_dynamic_shared_size_bytes < shared:
-            raw.max_dynamic_shared_size_bytes = shared
+        raw.max_dynamic_shared_size_bytes = shared
 
     def _launch_errors(self) -> tuple[type[BaseException], ...]:
         cuda = self.xp.cuda
