@@ -29,7 +29,7 @@ from .cli_options import path_option as _path_option
 from .cli_options import setting_option as _setting_option
 from .cli_options import split_options as _split_options
 from .cli_options import whole as _whole
-from .cli_predict import tile_options, tiling_of
+from .cli_predict import doubt, tile_options, tiling_of
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
@@ -331,6 +331,8 @@ def run_predict(options: argparse.Namespace) -> int:
     network, _ = load_network(options.checkpoint, options.device)
     if options.device != "cpu":  # on the error output: the standard output lists the pictures
         print(f"device: {describe_device(options.device)}", file=sys.stderr)
+    if remark := doubt(network, how):
+        print(remark, file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
             network, find_images(options.images), options.output, options.format and f".{options.format}",

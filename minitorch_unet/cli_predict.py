@@ -9,6 +9,7 @@ from .cli_options import whole
 
 if TYPE_CHECKING:
     from .tiled import Tiling
+    from .unet import UNet
 
 
 def tile_options(parser: argparse.ArgumentParser) -> None:
@@ -40,3 +41,13 @@ def tiling_of(options: argparse.Namespace) -> tuple[Tiling, int | None]:
         raise ValueError("--memory plans tiles for the processor's memory; with --device give --tile, too")
     memory = None if options.memory is None else bytes_of(options.memory)
     return Tiling(options.tile, options.average, options.overlap), memory
+
+
+def doubt(network: UNet, how: Tiling) -> str:
+    """What to say of a network whose tiles are not exact although no overlap was asked for; else nothing."""
+    from .tiled import is_exact
+
+    if how.overlap is not None or is_exact(network, how):
+        return ""
+    norm = network.config["norm"]
+    return f"note: {norm} normalisation depends on the tile; images larger than a tile are predicted nearly as a whole"

@@ -292,3 +292,13 @@ def test_the_command_line(run, tmp_path, capsys) -> None:
         assert call(*how) == 2
         err = capsys.readouterr().err
         assert told in err and err.count("\n") == 1
+
+
+def test_a_network_whose_tiles_are_not_exact_is_told(run, tmp_path, capsys) -> None:
+    model = network(norm="group")
+    arrays = {f"model.{name}": value for name, value in model.state_dict().items()}
+    save_checkpoint(tmp_path / "best.safetensors", arrays, {"network": model.config})
+    for how, told in (([], True), (["--overlap", 0.5], False)):
+        arguments = ["predict", tmp_path, run / "tiny.npy", "--output", tmp_path, "--quiet", *how]
+        assert cli.main(list(map(str, arguments))) == 0
+        assert ("note: group normalisation depends on the tile" in capsys.readouterr().err) == told
