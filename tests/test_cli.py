@@ -295,7 +295,7 @@ def test_ctrl_c_outside_training_is_one_line(monkeypatch, capsys) -> None:
     def interrupted(options) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_info", interrupted)
+    monkeypatch.setattr(cli.tools, "run_info", interrupted)
     assert call("info") == 130
     assert capsys.readouterr().err == "minitorch-unet info: interrupted\n"
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .cli_options import Command, data_options, opening, parts_of, source_of, split_options, splitting, whole
+from .options import Command, data_options, opening, parts_of, source_of, split_options, splitting, whole
 
 
 def add_doctor(command: Command) -> None:
@@ -38,8 +38,8 @@ def add_doctor(command: Command) -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """`minitorch-unet doctor`: 0 if nothing is wrong, 1 if something is."""
-    from .doctor import examine
-    from .unet import UNetSizes
+    from ..doctor import examine
+    from ..unet import UNetSizes
 
     source = source_of(options)
     report = examine(
