@@ -222,8 +222,8 @@ def _gradient(label: np.ndarray, weights: np.ndarray, blur: float) -> np.ndarray
     """dE/dscore (H, W) of the foreground, by the engine, at scores that a blurred view of the label would give."""
     from scipy import ndimage
 
-    from ..tensor import Tensor
     from .. import functional as F
+    from ..tensor import Tensor
 
     seen = np.clip(ndimage.gaussian_filter((label == 1).astype(np.float64), blur), 0.01, 0.99)
     log_odds = np.log(seen / (1 - seen))
