@@ -13,8 +13,8 @@ from doctor_cases import mask, picture, with_log, with_weights, write_fields_of_
 from small_runs import one_thread
 
 from minitorch_unet import Tensor, cli, doctor
-from minitorch_unet.cli_options import OPENING, splitting
 from minitorch_unet.checkpoint import load_checkpoint, save_checkpoint
+from minitorch_unet.cli_options import OPENING, splitting
 from minitorch_unet.config import TrainConfig
 from minitorch_unet.data import SyntheticCells, write_image
 from minitorch_unet.doctor import DIAGNOSES, Report, examine, gather
