@@ -3,8 +3,8 @@
     python benchmarks/cuda_counts.py                 a few minutes; counts of the simulator, listings of NVRTC
     python benchmarks/cuda_counts.py --parts traffic,instructions
 
-Fills docs/cuda-kernels.md and kernels/README.md between `<!-- counts: NAME -->` and `<!-- /counts: NAME -->`, NAME being
-one of PARTS. The counts are of one small layer on every rung, all of its sums unsplit: they are counts, not times.
+Fills docs/cuda-kernels.md and kernels/README.md between `<!-- counts: NAME -->` and `<!-- /counts: NAME -->`, NAME
+being one of PARTS. The counts are of one small layer on every rung, its sums unsplit: they are counts, not times.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ TRAFFIC = [
 INSTRUCTIONS = [
     "rung", "pass", "registers", "instructions", "FFMA", "HMMA, HGMMA", "LDG", "LDGSTS, UTMALDG", "LDS, LDSM", "STS",
 ]  # fmt: skip
-KERNELS = ["kernel", "source", "variants", "registers", "budget", "static shared memory, bytes"]
+KERNELS = ["source", "kernels", "variants", "registers", "static shared memory, bytes", "must contain"]
 
 
 def ratio(needed: tuple[int, int]) -> str:
@@ -172,8 +172,8 @@ def traffic_row(rung: Rung, direction: str, found: Counted) -> list[str]:
     return [
         rung.title, TITLES[direction], f"{blocks} × {found.launch.block}", f"{found.read / 1024:.0f}",
         f"{2 * FMAS / found.read:.1f}", ratio(found.sectors), str(passes or "–"),
-        f"{FMAS / passes:.0f}" if passes and not found.wgmmas else "–", ratio(found.passes), f"{found.barriers / blocks:.0f}",
-        f"{(static + found.launch.shared) / 1024:.1f}",
+        f"{FMAS / passes:.0f}" if passes and not found.wgmmas else "–", ratio(found.passes),
+        f"{found.barriers / blocks:.0f}", f"{(static + found.launch.shared) / 1024:.1f}",
     ]  # fmt: skip
 
 
@@ -191,22 +191,27 @@ def instructions_row(rung: Rung, direction: str, found: Counted) -> list[str]:
 
 
 def kernel_rows() -> list[list[str]]:
-    """The lines of the table `kernels`: every kernel, for the newest architecture of its source."""
+    """The lines of the table `kernels`: every source, all of its variants for the newest architecture it states."""
     rows = []
     for path in inspection.sources():
         source = inspection.read_source(path)
-        listing = any(budget and budget.needs for budget in source.budgets.values())
+        needed = sorted({name for budget in source.budgets.values() if budget for name in budget.needs})
         variants = [
-            inspection.compile_file(path, variant, source.architectures[-1], listing).kernels
+            inspection.compile_file(path, variant, source.architectures[-1], listing=bool(needed))
             for variant in source.variants
         ]
-        for name, budget in source.budgets.items():
-            registers = sorted({kernels[name].registers for kernels in variants})
-            shared = max(kernels[name].shared for kernels in variants)
-            used = str(registers[0]) if len(registers) == 1 else f"{registers[0]} to {registers[-1]}"
-            legal = str(budget.registers) if budget else "–"
-            rows.append([f"`{name}`", f"`{path.name}`", str(len(variants)), used, legal, str(shared)])
+        made = [kernel for variant in variants for kernel in variant.kernels.values()]
+        registers, shared = ([getattr(kernel, what) for kernel in made] for what in ("registers", "shared"))
+        rows.append([
+            f"`{path.name}`", str(len(source.budgets)), str(len(source.variants)), span(registers), span(shared),
+            ", ".join(needed) or "–",
+        ])  # fmt: skip
     return rows
+
+
+def span(numbers: list[int]) -> str:
+    """The least and the largest."""
+    return str(numbers[0]) if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
 PARTS = {"traffic": TRAFFIC, "instructions": INSTRUCTIONS, "kernels": KERNELS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import operator
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,27 +50,30 @@ def main() -> None:
 def done(work: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """The item's row, or why there is none; and whether the device is lost to this process."""
     try:
-        return work(), False
+        row = work()
     except Skipped as reason:
-        return {"skipped": str(reason)}, False
+        row = {"skipped": str(reason)}
     except Failed as found:
-        return {"failed": str(found), **found.row}, False
+        row = {"failed": str(found), **found.row}
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return {"failed": f"{text} ({Path(where.filename).name}:{where.lineno})"[:2000]}, device_lost()
+        row = {"failed": f"{text} ({Path(where.filename).name}:{where.lineno})"[:2000]}
+    lost = device_lost()
+    return ({"failed": lost, **row} if lost else row), bool(lost)
 
 
-def device_lost() -> bool:
-    """Whether CUDA refuses everything from now on, as it does after an illegal address or a kernel's trap."""
-    cupy = sys.modules.get("cupy")
-    if cupy is None or not hasattr(cupy, "cuda"):
-        return False
-    try:
-        cupy.cuda.runtime.deviceSynchronize()
-        return False
-    except Exception:
-        return True
+def device_lost() -> str:
+    """What CUDA answers if it refuses everything from now on, as after an illegal address; "" if all is well."""
+    for library, wait in (("cupy", "runtime.deviceSynchronize"), ("torch", "synchronize")):
+        cuda = getattr(sys.modules.get(library), "cuda", None)
+        if cuda is None or (library == "torch" and not cuda.is_initialized()):
+            continue
+        try:
+            operator.attrgetter(wait)(cuda)()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    return ""
 
 
 if __name__ == "__main__":

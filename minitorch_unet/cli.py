@@ -21,6 +21,7 @@ from minitorch_unet import __version__
 
 from .backend import check_device, describe_device, set_num_threads, use_device
 from .cli_data import add_data_commands
+from .cli_doctor import add_doctor
 from .cli_options import SOURCE, opening, source_of, splitting
 from .cli_options import HelpFormatter as _Help
 from .cli_options import data_options as _data_options
@@ -28,6 +29,7 @@ from .cli_options import path_option as _path_option
 from .cli_options import setting_option as _setting_option
 from .cli_options import split_options as _split_options
 from .cli_options import whole as _whole
+from .cli_predict import doubt, tile_options, tiling_of
 from .config import TrainConfig, config_from, read_toml
 
 Event = dict[str, Any]
@@ -39,7 +41,9 @@ examples:
   minitorch-unet train --resume --output runs/mine
   minitorch-unet predict runs/mine new_images/ --output segmented/
   minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
+  minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
   minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
+  minitorch-unet doctor runs/mine
 """
 
 
@@ -120,9 +124,10 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("predictions"),
     )  # fmt: skip
     predict.add_argument(
-        "--format", choices=("png", "tif"), default="png", help="of the pictures written (default: png)"
+        "--format", choices=("png", "tif", "npy"), help="of the pictures (default: png, and tif for those in strips)"
     )
     _path_option(predict, "--instances", "FOLDER", "also write each object's number: mask000.tif ..., 16 bits")
+    tile_options(predict)
     _object_options(predict)
     _machine_options(predict)
 
@@ -145,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     _machine_options(evaluate)
 
     add_data_commands(command)
+    add_doctor(command)
 
     gradcheck = command("gradcheck", run_gradcheck, "check every gradient against finite differences, as a table")
     _machine_options(gradcheck)
@@ -321,13 +327,16 @@ def run_predict(options: argparse.Namespace) -> int:
     """`minitorch-unet predict`."""
     from .predict import find_images, load_network, predict_files
 
+    how, memory = tiling_of(options)
     network, _ = load_network(options.checkpoint, options.device)
     if options.device != "cpu":  # on the error output: the standard output lists the pictures
         print(f"device: {describe_device(options.device)}", file=sys.stderr)
+    if remark := doubt(network, how):
+        print(remark, file=sys.stderr)
     with Progress(options.quiet) as progress:
         for path in predict_files(
-            network, find_images(options.images), options.output, f".{options.format}", progress.count,
-            options.instances, _objects(options),
+            network, find_images(options.images), options.output, options.format and f".{options.format}",
+            progress.count, options.instances, _objects(options), how, memory,
         ):  # fmt: skip
             progress.write(str(path))
     return 0
@@ -497,7 +506,7 @@ class Progress:
             text = f"epoch {event['epoch']}: validation loss {event['loss']:.4f}, IoU {event['mean_iou']:.4f}, "
             self.write(f"{text}Dice {event['mean_dice']:.4f}, {event['seconds']:.0f} s{mark}")
         else:
-            self.write(f"stopped: {event['reason']}")
+            self.write(f"{'stopped' if event['event'] == 'stop' else 'failed'}: {event['reason']}")
 
     def count(self, done: int, total: int) -> None:
         """So many of so many done."""

@@ -13,6 +13,7 @@ from .cli_options import (
     Command,
     data_options,
     opening,
+    parts_of,
     path_option,
     setting_fields,
     setting_option,
@@ -82,7 +83,7 @@ def run_data(options: argparse.Namespace) -> int:
     """`minitorch-unet data`."""
     from .data.check import describe, examine_all, warn_of_duplicates
 
-    source, paths = source_of(options), _parts(options.paths)
+    source, paths = source_of(options), parts_of(options.paths)
     parts: dict[str, list[Finding]] = {}
     errors: list[str] = []
     warnings = []
@@ -102,15 +103,6 @@ def run_data(options: argparse.Namespace) -> int:
     told = [*duplicates, *(f"error: {error}" for error in errors)]
     print("\n".join([*told, f"{len(errors)} errors, {len(warnings) + len(duplicates)} warnings"]))
     return 1 if errors else 0
-
-
-def _parts(paths: list[Path]) -> list[Path]:
-    """The data sets meant: the paths, or what a single path holds if it is a folder of data sets."""
-    from .data.layouts import datasets_inside, holds_entries
-
-    if len(paths) > 1 or not paths[0].is_dir() or holds_entries(paths[0]):
-        return paths
-    return datasets_inside(paths[0]) or paths
 
 
 def _open(path: Path, source: dict[str, Any]) -> Dataset:

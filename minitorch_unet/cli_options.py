@@ -120,6 +120,15 @@ def splitting(source: Mapping[str, Any]) -> dict[str, Any]:
     return {"validation": known["validation"], "by": known["split"], "seed": known["split_seed"], "gap": known["gap"]}
 
 
+def parts_of(paths: list[Path]) -> list[Path]:
+    """The data sets meant: the paths, or what a single path holds if it is a folder of data sets."""
+    from .data.layouts import datasets_inside, holds_entries
+
+    if len(paths) != 1 or not paths[0].is_dir() or holds_entries(paths[0]):
+        return paths
+    return datasets_inside(paths[0]) or paths
+
+
 def setting_option(group: Any, field: dataclasses.Field[Any], default: Any = None) -> None:
     """The option of a field of TrainConfig; `default` is shown in the place of the field's own."""
     name, kind = "--" + field.name.replace("_", "-"), type(field.default)

@@ -1,4 +1,4 @@
-"""The one error class for files that cannot be used."""
+"""The error class for files that cannot be used, and its kinds that are told apart."""
 
 
 class DataError(ValueError):
@@ -6,3 +6,7 @@ class DataError(ValueError):
 
     The message is one line that names the file, so a command line can print it as it is and stop.
     """
+
+
+class FieldOfViewError(DataError):
+    """The label files are masks of a camera's field of view."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import re
 import sys
 import tracemalloc
@@ -199,18 +200,44 @@ def plan(
     return Plan(parameters, SLOTS[optimizer] * parameters, scratch, moments, alone)
 
 
+def plan_prediction(settings: dict[str, Any], height: int, width: int) -> int:
+    """Bytes of one pass of `UNet(**settings)` over an image, to class probabilities, parameters included: on the
+    processor, in float32, with the compiled kernels. Raises ValueError for an illegal size or setting."""
+    gc.collect()
+    traced_already = tracemalloc.is_tracing()
+    tracemalloc.start()
+    try:
+        with memory.another_heap(), dry_run() as dry, no_grad():
+            network = UNet(**settings)
+            network.eval()
+            image = np.zeros((1, network.config["in_channels"], height, width), np.float32)
+            moments = record(Recorder(network.sizes.depth), lambda: F.softmax(network(Tensor(image)), 1))
+    finally:
+        if not traced_already:
+            tracemalloc.stop()
+    parameters = sum(p.data.nbytes for p in network.parameters())
+    return max(m.resident for m in _with_heap(moments, image.nbytes)) + parameters + dry.scratch_bytes + OVERHEAD
+
+
 def _with_heap(moments: list[Moment], inputs: int) -> list[Moment]:
     """The moments with what really is resident of the other arrays: freed small ones stay with the C library."""
     heap = max((m.other for m in moments if m.other <= HEAP_PIECE), default=0)
     return [m._replace(other=inputs + max(m.other, heap)) for m in moments]
 
 
-def largest_size(budget: int, fits: Callable[[int], int], depth: int = 4) -> int | None:
-    """The largest legal size for which `fits(size)`, growing with size, is at most `budget`; None if none is."""
-    sizes = UNetSizes(depth)
+def largest_size(
+    budget: int, fits: Callable[[int], int], depth: int = 4, padding: str = "valid", enough: float = math.inf
+) -> int | None:
+    """The largest legal size for which `fits(size)`, growing with size, is at most `budget`; None if none is.
+
+    `enough`, a legal size, is taken where it fits, however large the budget is.
+    """
+    sizes = UNetSizes(depth, padding)
     low, step = sizes.nearest_legal(1)[0], sizes.grid
     if fits(low) > budget:
         return None
+    if enough < math.inf and fits(int(enough)) <= budget:
+        return int(enough)
     reach = 1
     while fits(low + reach * step) <= budget:
         reach *= 2

@@ -63,10 +63,15 @@ class Run:
 
 def start(config: TrainConfig, dataset: Dataset, source: dict[str, Any], device: str = "cpu") -> Run:
     """A fresh run: He-initialised network, optimiser, step 0."""
-    F.manual_seed(config.seed)
-    network = UNet(**config.network(dataset.channels, dataset.classes))
+    network = initial_network(config, config.network(dataset.channels, dataset.classes))
     network.to(device)
     return Run(config, network, _optimizer(config, network), _plateau(config), source)
+
+
+def initial_network(config: TrainConfig, settings: dict[str, Any]) -> UNet:
+    """The network as a run of this configuration begins with it; `settings` are UNet's arguments."""
+    F.manual_seed(config.seed)
+    return UNet(**settings)
 
 
 def resume(folder: Path, device: str = "cpu", **changed: Any) -> tuple[Run, list[str]]:

@@ -26,6 +26,7 @@ from .evaluate import evaluate
 from .files import atomic_write
 from .runs import BEST, LAST, LOG, Run, resume, start
 from .steps import graphed_step, train_step
+from .tensor import NonFiniteError
 
 __all__ = ["BEST", "LAST", "LOG", "Event", "Interrupted", "Run", "prepare", "resume", "start", "train", "train_step"]
 
@@ -66,7 +67,8 @@ def train(
         report({"step": run.step, **event})
 
     # Overflow is not warned about: each loss is looked at, and each checkpoint's values.
-    with _catch_signals() as caught, Ahead(tiles) as ahead, np.errstate(over="ignore", invalid="ignore"):
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with _catch_signals() as caught, Ahead(tiles) as ahead, quiet, _failure_logged(log):
         while run.step < total and not _gave_up(run):
             images, labels, weights = ahead.batch(run.step)
             lr = run.plateau.lr if run.plateau else schedule(run.step)
@@ -138,6 +140,16 @@ def _drop_log_after(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
     atomic_write(path, "".join(kept).encode())
+
+
+@contextlib.contextmanager
+def _failure_logged(log: Callable[[Event], None]) -> Iterator[None]:
+    """Enter in the log, too, why a run ended in NaN or infinity; `minitorch-unet doctor` reads it."""
+    try:
+        yield
+    except NonFiniteError as error:
+        log({"event": "failed", "reason": str(error)})
+        raise
 
 
 @contextlib.contextmanager

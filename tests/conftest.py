@@ -1,7 +1,10 @@
 """Settings and fixtures that every test file shares."""
 
-from collections.abc import Iterator
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import on_device
 import pytest
@@ -31,6 +34,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each device in turn; `on_device` makes Tensors on it."""
     with on_device.using(request.param):
         yield request.param
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Import a module of the folder benchmarks/ as a script there would."""
+    folder = REPOSITORY / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    yield importlib.import_module
+    for name in [name for name, m in sys.modules.items() if str(folder) in str(getattr(m, "__file__", ""))]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

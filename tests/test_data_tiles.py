@@ -104,8 +104,8 @@ def test_tiled_equals_whole(height, width, channels, rows, columns, seed):
         grid=4,
         progress=lambda done, total: calls.append((done, total)),
     )
-    assert tiled.dtype == np.float32 and tiled.shape == (3, height, width)
-    assert np.array_equal(tiled, whole.astype(np.float32))
+    assert tiled.dtype == np.float64 and tiled.shape == (3, height, width)
+    assert np.array_equal(tiled, whole)
     assert [done for done, _ in calls] == list(range(1, calls[0][1] + 1))
 
 

@@ -27,7 +27,7 @@ def readme_blocks() -> ModuleType:
 def test_python_of_pages_runs(page: str) -> None:
     count = readme_blocks().run_page(ROOT / page)
     assert count == (ROOT / page).read_text(encoding="utf-8").count("```python\n")
-    assert count > 8 or page != "docs/cpu-kernels.md"
+    assert count > 8 or page not in ("docs/cpu-kernels.md", "docs/cuda-kernels.md")
 
 
 def test_errors_of_a_page_are_found(tmp_path: Path) -> None:
@@ -53,9 +53,10 @@ def test_links_lead_somewhere(page: str) -> None:
             assert heading in anchors, f"{page} links to {target}"
 
 
-def test_code_pointed_to_exists() -> None:
-    """Names in the last table of docs/cpu-kernels.md occur in the file or folder beside them."""
-    text = (ROOT / "docs" / "cpu-kernels.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/cpu-kernels.md", "docs/cuda-kernels.md"])
+def test_code_pointed_to_exists(page: str) -> None:
+    """Names in the page's last table occur in the file or folder beside them."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     rows = re.findall(r"^\| .+ \| (`.+`) in `(.+)` \|$", text, re.MULTILINE)
     assert len(rows) > 8
     for names, place in rows:

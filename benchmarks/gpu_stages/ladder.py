@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gpu_child import Failed, Item
-from gpu_device import Array, Device, device_error, network_of, on_host
+from gpu_device import Array, Device, device_error, network_of, on_host, wide
 from layers import make_passes
 from network import KERNELS, Layer, unet_layers
 
@@ -144,8 +144,9 @@ def inputs(d: Device, layer: Layer, dtype: Any) -> dict[str, Any]:
     """Arrays like the network's, channels-last in memory: maps after a ReLU, float32 weights of their initial size."""
 
     def maps(c: int, size: int, relu: bool = True) -> Array:
-        x = d.random((layer.n, size, size, c), dtype)
-        return (d.xp.maximum(x, 0, out=x) if relu else x).transpose(0, 3, 1, 2)
+        x = d.random((layer.n, size, size, c))
+        x = d.xp.maximum(x, 0, out=x) if relu else x
+        return x.astype(dtype).transpose(0, 3, 1, 2)
 
     arrays: dict[str, Any] = {"gy": maps(layer.k, layer.p, relu=False)}
     if layer.skip:
@@ -186,4 +187,4 @@ def widened(xp: Any, value: Any) -> Any:
     """An array, or several, in float64, on the host where `xp` is NumPy; the memory order stays."""
     if isinstance(value, tuple):
         return tuple(widened(xp, part) for part in value)
-    return (on_host(value) if xp is np else value).astype(np.float64)
+    return wide(on_host(value) if xp is np else value)

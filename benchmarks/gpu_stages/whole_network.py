@@ -107,19 +107,24 @@ def timed_network(d: Device, settings: dict[str, Any], precision: str, batch: in
         optimizer.backward_and_step(loss)
         return loss
 
-    with precision_set(precision):
-        row["forward_s"] = d.called_seconds(forward, BLOCK)
-        row["step_s"] = d.called_seconds(step, BLOCK)
-        row |= peak_memory(d, step)
-        found = d.seconds([forward])
-        row |= {"forward_graph_s": found.get("seconds")}
-        if found["timed"] != "graph":
-            row["forward_graph_failed"] = found["timed"]
+    def graph_seconds() -> dict[str, Any]:
         graphed = GraphedStep(step)
         for _ in range(GraphedStep.WARM_UP + 1):
             graphed(image.data, label)
-        row["step_graph_s"] = d.called_seconds(lambda: graphed(image.data, label), BLOCK)
-        row["loss"] = float(on_host(graphed(image.data, label).data))
+        took = d.called_seconds(lambda: graphed(image.data, label), BLOCK)
+        return {"step_graph_s": took, "graph_loss": float(on_host(graphed(image.data, label).data))}
+
+    with precision_set(precision):
+        row["forward_s"] = d.called_seconds(forward, BLOCK)
+        row["step_s"] = d.called_seconds(step, BLOCK)
+        row["loss"] = float(on_host(step().data))
+        found = d.seconds([forward])
+        row |= {"forward_graph_s": found.get("seconds"), "forward_timed": found["timed"]}
+        for name, more in (("peak", lambda: peak_memory(d, step)), ("graph", graph_seconds)):
+            try:
+                row |= more()
+            except Exception as error:  # without these figures the others still count
+                row[f"{name}_failed"] = f"{type(error).__name__}: {error}"[:300]
     if not np.isfinite(row["loss"]):
         raise Failed(f"the loss is {row['loss']}", **row)
     return row

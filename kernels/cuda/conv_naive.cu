@@ -2,7 +2,8 @@
 //
 // Any stride, padding and dilation, also of the input gradient, which the higher rungs compute for stride 1 (and for windows
 // that touch without overlap) only. Neighbouring threads have neighbouring channels: a warp's writes, and its reads of what
-// has the result's channels, are one piece of memory; what they share is read by all from one address.
+// has the result's channels, are one piece of memory; what they share is read by all from one address. Only a forward pass's
+// weights are neither: from filter to filter they lie R S C values apart, and a warp touches 32 sectors for 32 values.
 //
 // Arithmetic intensity: two operations (a multiplication, an addition) for two values loaded: 1 a value, 1/4 a byte of float32.
 // Bound: the loads. Each is served by a cache at best, hundreds of times slower than the arithmetic could be fed from

@@ -4,7 +4,8 @@ Symbol key: C channels, H rows, W columns.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,14 @@ from minitorch_unet.data.suspicion import Finding, examine, look_alike, look_inv
 from minitorch_unet.errors import DataError
 
 _SHOWN = 4  # names listed in a warning
+_MUCH_IGNORED = 0.2  # share of all pixels
+
+
+class Suspicion(NamedTuple):
+    """What looks wrong in a data set: its kind, the same for every data set, and a line with the particulars."""
+
+    kind: str
+    text: str
 
 
 def check_dataset(dataset: Dataset, minimum_size: int | tuple[int, int] | None = None) -> list[str]:
@@ -68,13 +77,7 @@ def describe(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
     if objects:
         lines.append(f"objects: {sum(objects)}, from {min(objects)} to {max(objects)} in an image")
     lines += _resemblance(findings)
-    found = _warnings(pixels, findings)
-    if dataset.rule.kind == "indices" and ignored > 0.2 * (total + ignored):
-        found.append(
-            f"{100 * ignored / (total + ignored):.0f} % of all pixels are ignored; if 255 is a class, choose it "
-            "(foreground=255) or name the classes by a table of colours"
-        )
-    return lines + [f"warning: {text}" for text in found]
+    return lines + [f"warning: {found.text}" for found in suspicions(dataset, findings)]
 
 
 def _resemblance(findings: Sequence[Finding]) -> list[str]:
@@ -90,41 +93,56 @@ def _resemblance(findings: Sequence[Finding]) -> list[str]:
     return [f"order: neighbours look alike (correlation {near:.2f}, others {far:.2f}): split in order, not at random"]
 
 
-def _warnings(pixels: np.ndarray, findings: Sequence[Finding]) -> list[str]:
-    """Warnings without their first word; those of one kind are one line."""
-    found = [f"class {number} does not occur" for number in np.flatnonzero(pixels == 0)]
+def suspicions(dataset: Dataset, findings: Sequence[Finding]) -> list[Suspicion]:
+    """What looks wrong in a data set of which these are the findings; remarks of one kind are one line."""
+    pixels = np.sum([finding.counts for finding in findings], axis=0) if findings else np.zeros(dataset.classes)
+    found = [Suspicion("absent class", f"class {number} does not occur") for number in np.flatnonzero(pixels == 0)]
     by_kind: dict[str, list[str]] = {}
     for finding in findings:
         for kind, detail in finding.remarks:
             by_kind.setdefault(kind, []).append(finding.image_file + (f" ({detail})" if detail else ""))
-    found += [f"{kind}: {_some(files)}" for kind, files in by_kind.items()]
+    found += [Suspicion(kind, f"{kind}: {_some(files)}") for kind, files in by_kind.items()]
     if inverted := look_inverted(findings):
-        found.append(f"looks inverted beside the other labels: {_some([f.label_file for f in inverted])}")
+        files = _some([f.label_file for f in inverted])
+        found.append(Suspicion("inverted label", f"looks inverted beside the other labels: {files}"))
     equal, almost = look_alike(findings)
     if equal:
-        found.append(f"the same image twice: {_some([f'{a} = {b}' for a, b in equal])}")
+        listed = _some([f"{a} = {b}" for a, b in equal])
+        found.append(Suspicion("same image", f"the same image twice: {listed}"))
     if almost:
-        found.append(
-            f"almost the same image ({len(almost)} pairs; they must not be parted by a split): "
-            f"{_some([f'{a} ~ {b}' for a, b in almost])}"
-        )
+        listed = _some([f"{a} ~ {b}" for a, b in almost])
+        text = f"almost the same image ({len(almost)} pairs; they must not be parted by a split): {listed}"
+        found.append(Suspicion("similar images", text))
     if findings and all(finding.grey for finding in findings):
-        found.append("all images are grey although stored in three channels; one is enough (channels=1)")
+        text = "all images are grey although stored in three channels; one is enough (channels=1)"
+        found.append(Suspicion("grey in colour", text))
+    ignored = sum(finding.ignored for finding in findings)
+    total = max(int(pixels.sum()), 1) + ignored
+    if dataset.rule.kind == "indices" and ignored > _MUCH_IGNORED * total:
+        text = (
+            f"{100 * ignored / total:.0f} % of all pixels are ignored; if 255 is a class, choose it (foreground=255) "
+            "or name the classes by a table of colours"
+        )
+        found.append(Suspicion("ignored index", text))
     return found
+
+
+def duplicates(parts: Mapping[str, Sequence[Finding]]) -> Iterator[tuple[bool, str, str, str]]:
+    """(equal, one part, another, names) wherever images occur in two parts, equal pixel by pixel or almost."""
+    names = list(parts)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            for equal, pairs in zip((True, False), look_alike(parts[one], parts[other]), strict=True):
+                if pairs:
+                    yield equal, one, other, _some([f"{a} and {b}" for a, b in pairs])
 
 
 def warn_of_duplicates(parts: Mapping[str, Sequence[Finding]]) -> list[str]:
     """Warnings about images that occur in two parts (training and validation, say), equal or almost."""
-    names = list(parts)
-    lines = []
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            equal, almost = look_alike(parts[one], parts[other])
-            for kind, pairs in (("the same", equal), ("almost the same", almost)):
-                if pairs:
-                    listed = _some([f"{a} and {b}" for a, b in pairs])
-                    lines.append(f"warning: {kind} image in {one} and {other}: {listed}")
-    return lines
+    return [
+        f"warning: {'the same' if equal else 'almost the same'} image in {one} and {other}: {listed}"
+        for equal, one, other, listed in duplicates(parts)
+    ]
 
 
 def _some(names: Sequence[str]) -> str:

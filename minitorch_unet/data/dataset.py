@@ -14,7 +14,7 @@ from minitorch_unet.data.labels import LabelRule, decide_rule
 from minitorch_unet.data.layouts import find_entries
 from minitorch_unet.data.suspicion import are_fields_of_view
 from minitorch_unet.data.weights import IGNORE
-from minitorch_unet.errors import DataError
+from minitorch_unet.errors import DataError, FieldOfViewError
 
 # Field of interest of the Cell Tracking Challenge for DIC-C2DH-HeLa: objects within E = 50 pixels of the
 # border need not be annotated and are not scored ("Annotation procedure" and SEG measure,
@@ -191,7 +191,7 @@ def open_dataset(
         channels = 1 if first.ndim == 2 else first.shape[2]
     guessed = rule.kind == "binary" and foreground is None
     if guessed and are_fields_of_view([(entry.image, entry.label) for entry in entries], rule):
-        raise DataError(
+        raise FieldOfViewError(
             f"{entries[0].label_file}: marks the field of view, like the other label files, and is no label; if it is "
             f"meant, say so with foreground={rule.foreground}"
         )
@@ -213,13 +213,24 @@ def normalise(image: np.ndarray, low: float = 1.0, high: float = 99.0) -> np.nda
     """
     if image.ndim != 3:
         raise ValueError(f"normalise: image has shape {image.shape}, legal is (C, H, W)")
-    pixels: np.ndarray = image.astype(np.float64 if image.dtype.itemsize > 2 else np.float32)
-    bottom, top = np.percentile(pixels, (low, high), axis=(1, 2), keepdims=True)
+    pixels = as_pixels(image)
+    bottom, top = np.percentile(pixels, (low, high), axis=(1, 2))
+    return rescale(pixels, bottom, top, pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2)))
+
+
+def as_pixels(image: np.ndarray) -> np.ndarray:
+    """An image as floats that hold its values: float64 for values of more than two bytes, else float32."""
+    return image.astype(np.float64 if image.dtype.itemsize > 2 else np.float32)
+
+
+def rescale(
+    pixels: np.ndarray, bottom: np.ndarray, top: np.ndarray, least: np.ndarray, most: np.ndarray
+) -> np.ndarray:
+    """What `normalise` makes of pixels (C, H, W) with these percentiles, minima and maxima (C,)."""
     flat = top <= bottom
-    bottom = np.where(flat, pixels.min(axis=(1, 2), keepdims=True), bottom)
-    top = np.where(flat, pixels.max(axis=(1, 2), keepdims=True), top)
+    bottom, top = np.where(flat, least, bottom), np.where(flat, most, top)
     scale = np.where(top > bottom, top - bottom, 1.0)
-    return np.clip((pixels - bottom) / scale, -1.0, 2.0).astype(np.float32)
+    return np.clip((pixels - bottom[:, None, None]) / scale[:, None, None], -1.0, 2.0).astype(np.float32)
 
 
 def to_channels(image: np.ndarray, channels: int, file: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from minitorch_unet.data.weights import IGNORE
 ALMOST_EMPTY = 0.001  # share of the pixels that count, below which a class is almost absent from an image
 ALMOST_EQUAL = 0.995  # correlation of thumbnails from which on two images are almost the same
 _SMALL_OBJECT = 10  # pixels
+_CLEAR = 0.3  # standard deviations, contrast from which on a foreground stands out
 _THUMBNAIL = 24  # pixels a side
 _MASK_PAIRS = 3  # files looked at
 
@@ -75,6 +76,7 @@ class Finding:
     digest: str  # of the image's pixels
     thumbnail: np.ndarray  # mean 0 and length 1; zeros for a constant image
     remarks: tuple[Remark, ...]
+    contrast: float = 0.0  # mean grey inside the foreground less that outside, in standard deviations of the image
 
     @property
     def share(self) -> float:
@@ -106,7 +108,7 @@ def examine(
     digest = hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + np.ascontiguousarray(image).tobytes())
     return Finding(
         entry.name, entry.image_file, entry.label_file, (label.shape[0], label.shape[1]), grey, objects, counts,
-        label.size - counted.size, digest.hexdigest(), thumbnail(image), tuple(remarks),
+        label.size - counted.size, digest.hexdigest(), thumbnail(image), tuple(remarks), contrast(image, label),
     )  # fmt: skip
 
 
@@ -130,6 +132,16 @@ def _of_instances(instances: np.ndarray) -> tuple[int, list[Remark]]:
     return count, remarks
 
 
+def contrast(image: np.ndarray, label: np.ndarray) -> float:
+    """Mean of an image (C, H, W) where its label (H, W) is above 0 less that where it is 0, over its deviation."""
+    grey = image.mean(axis=0, dtype=np.float64)
+    inside, outside = label > 0, label == 0
+    deviation = float(grey.std())
+    if not (inside.any() and outside.any() and deviation > 0):
+        return 0.0
+    return float(grey[inside].mean() - grey[outside].mean()) / deviation
+
+
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Block means (24 * 24) of the mean channel of an image (C, H, W), less their mean, scaled to length 1."""
     grey = image.mean(axis=0, dtype=np.float64)
@@ -143,14 +155,21 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def look_inverted(findings: Sequence[Finding]) -> list[Finding]:
-    """Samples whose foreground share is nearer to the others' background share than to their foreground share."""
-    shares = np.array([finding.share for finding in findings])
+    """Samples whose foreground share is nearer to the others' background share than to their foreground share.
+
+    Not those whose foreground stands out from the image as the others' does, brighter or darker: they only hold more
+    of it, or less.
+    """
+    shares, contrasts = (np.array([getattr(f, name) for f in findings]) for name in ("share", "contrast"))
     if len(shares) < 3:
         return []
-    typical = float(np.median(shares))
+    typical, usual = float(np.median(shares)), float(np.median(contrasts))
     if abs(typical - 0.5) < 0.1:  # then a share says nothing
         return []
-    return [f for f, share in zip(findings, shares, strict=True) if abs(share - (1 - typical)) < abs(share - typical)]
+    suspects = np.abs(shares - (1 - typical)) < np.abs(shares - typical)
+    if abs(usual) > _CLEAR:
+        suspects &= contrasts * np.sign(usual) < _CLEAR / 2
+    return [f for f, suspect in zip(findings, suspects, strict=True) if suspect]
 
 
 def look_alike(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..reference import Array, illegal_labels, no_weight
+from ..cross_entropy import Array, illegal_labels, no_weight
 from .base import CudaBase
 from .launcher import Strided
 from .streaming import MOST_PIXELS, THREADS

@@ -1,0 +1,45 @@
+"""Networks, pictures and passes over the whole that the tests of tiles share."""
+
+import functools
+
+import numpy as np
+
+from minitorch_unet import Tensor, UNet, manual_seed, no_grad
+from minitorch_unet import functional as F
+
+VARIANTS = {
+    "paper": {},
+    "batch norm": {"norm": "batch"},
+    "released": {"up_relu": True, "up_first": True, "wide_last_up": True},
+    "padded": {"padding": "same"},
+    "padded, nearest": {"padding": "same", "up": "nearest"},
+    "padded, batch norm": {"padding": "same", "norm": "batch", "up_first": True},
+}
+TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
+
+
+@functools.cache
+def network(depth: int, dtype: type, variant: str = "paper", **options) -> UNet:
+    manual_seed(depth)
+    made = UNet(base=2, depth=depth, dtype=dtype, **VARIANTS[variant], **options)
+    rng = np.random.default_rng(depth)
+    for name, value in made.state_dict().items():  # biases and running statistics that are not 0 and 1
+        if name.endswith(("bias", "mean", "running_var", "variance")):
+            value[...] = rng.uniform(0.1, 0.4, value.shape)
+    made.eval()
+    return made
+
+
+def picture(height: int, width: int, dtype: type, seed: int, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 1, (channels, height, width)).astype(dtype)
+
+
+def whole(model: UNet, image: np.ndarray) -> np.ndarray:
+    """One pass over the whole image, mirrored by NumPy's own padding as far as the network needs."""
+    sizes = model.sizes
+    halo = sizes.halo if sizes.padding == "valid" else 0
+    height, width = image.shape[1:]
+    after = [sizes.input_size(n) - halo - n for n in (height, width)]
+    padded = np.pad(image, [(0, 0), (halo, after[0]), (halo, after[1])], mode="reflect")
+    with no_grad():
+        return F.softmax(model(Tensor(padded[None])), 1).data[0, :, :height, :width]
