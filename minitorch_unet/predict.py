@@ -251,7 +251,8 @@ def within(network: UNet, height: int, width: int, how: Tiling, memory: int | No
         output = sizes.output_size(size)
         tile = 12 * (config["in_channels"] * size**2 + config["num_classes"] * output**2)
         strip = (8 * config["num_classes"] + 24) * min(output, height) * width
-        return there + _pass_bytes(settings, size) + tile + strip
+        least = there + tile + strip + 4 * size**2 * config["base"]
+        return least if least > memory else there + tile + strip + _pass_bytes(settings, size)
 
     enough = sizes.input_size(max(height, width))
     found = largest_size(memory, needed, sizes.depth, sizes.padding, enough)
