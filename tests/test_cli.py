@@ -295,7 +295,7 @@ def test_ctrl_c_outside_training_is_one_line(monkeypatch, capsys) -> None:
     def interrupted(options) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_info", interrupted)
+    monkeypatch.setattr(cli.tools, "run_info", interrupted)
     assert call("info") == 130
     assert capsys.readouterr().err == "minitorch-unet info: interrupted\n"
 
@@ -474,3 +474,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         check=False,
     )  # fmt: skip
     assert done.stdout.startswith("usage: ") and done.stderr == ""
+
+
+def test_a_run_that_ends_in_nan_says_so_on_the_screen_and_in_its_log(data, tmp_path, capsys) -> None:
+    how = ["--lr", "1e25", "--momentum", 0, "--epochs", 9]
+    assert call("train", "--data", data, "--output", tmp_path / "run", *SMALL, *how) == 2
+    out, err = capsys.readouterr()
+    assert "\nfailed: the loss is " in out and err.startswith("minitorch-unet train: the loss is ")
+    last = json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])
+    assert last["event"] == "failed" and last["reason"] in err
+    assert call("doctor", tmp_path / "run") == 1
+    assert "ERROR not-finite: " in capsys.readouterr().out

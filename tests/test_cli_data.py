@@ -110,7 +110,7 @@ def test_the_gradient_shown_is_weight_times_what_is_wrong() -> None:
     """dE/dscore of class 1 is w (p - t); p is the label as a blurred view has it."""
     from scipy.ndimage import gaussian_filter
 
-    from minitorch_unet.cli_data import _gradient
+    from minitorch_unet.cli.data import _gradient
 
     label = np.zeros((20, 24), np.int64)
     label[5:15, 4:12], label[5:15, 14:20] = 1, 1

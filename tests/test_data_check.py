@@ -46,6 +46,17 @@ def test_a_label_of_the_other_polarity(tmp_path):
     assert not warnings_of(make(tmp_path / "halves", [picture(i) for i in range(4)], halves))
 
 
+def test_a_label_that_only_holds_more_is_not_inverted(tmp_path):
+    """Bright objects in all pictures, many in one: its share is that of the others' background, its polarity theirs."""
+    labels = [blob(share) for share in (0.2, 0.25, 0.3, 0.2, 0.78)]
+    bright = [(picture(i) // 4 + (label > 0) * 100).astype(np.uint8) for i, label in enumerate(labels)]
+    assert not warnings_of(make(tmp_path / "more", bright, labels))
+    labels[4] = 255 - labels[3]
+    bright[4] = (picture(4) // 4 + (labels[4] == 0) * 100).astype(np.uint8)
+    (line,) = warnings_of(make(tmp_path / "inverted", bright, labels))
+    assert line.startswith("warning: looks inverted") and line.endswith("4.png")
+
+
 def test_almost_empty_and_almost_full_labels(tmp_path):
     empty, full = np.zeros((48, 50), np.uint8), np.full((48, 50), 255, np.uint8)
     empty[0, :2], full[0, 0] = 255, 0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minitorch_unet.cli_options import LABELS
-from minitorch_unet.cli_options import LAYOUTS as OPTIONS
+from minitorch_unet.cli.options import LABELS
+from minitorch_unet.cli.options import LAYOUTS as OPTIONS
 from minitorch_unet.data import open_dataset, split_dataset, write_image
 from minitorch_unet.data.challenges import field_of_view
 from minitorch_unet.data.labels import KINDS

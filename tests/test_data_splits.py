@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minitorch_unet.cli_options import WAYS as OPTIONS
+from minitorch_unet.cli.options import WAYS as OPTIONS
 from minitorch_unet.data import Dataset, folds, split_dataset
 from minitorch_unet.data.entries import Entry
 from minitorch_unet.data.labels import LabelRule

@@ -1,6 +1,7 @@
 """The doctor: every planted fault is named, nothing else is, and sound data, runs and predictions give nothing."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from doctor_cases import mask, picture, same, with_log, with_weights, write_fields_of_view, write_pairs, write_run
+from doctor_cases import mask, picture, with_log, with_weights, write_fields_of_view, write_pairs, write_run
 from small_runs import one_thread
 
-from minitorch_unet import cli
-from minitorch_unet.cli_options import OPENING, splitting
-from minitorch_unet.data import write_image
+from minitorch_unet import Tensor, cli, doctor
+from minitorch_unet.checkpoint import load_checkpoint, save_checkpoint
+from minitorch_unet.cli.options import OPENING, splitting
+from minitorch_unet.config import TrainConfig
+from minitorch_unet.data import SyntheticCells, write_image
 from minitorch_unet.doctor import DIAGNOSES, Report, examine, gather
-from minitorch_unet.train import LOG
+from minitorch_unet.doctor.probe import listening
+from minitorch_unet.predict import load_network
+from minitorch_unet.train import LOG, start, train
 from minitorch_unet.unet import UNetSizes
 
 __all__ = ["one_thread"]
@@ -240,6 +245,17 @@ def test_falling_and_settled_curves_are_well(tmp_path, sound, losses) -> None:
     assert look(run=run).names == []
 
 
+def test_a_network_that_truly_learns_one_picture_by_heart(tmp_path) -> None:
+    """Ninety steps on one picture of cells, judged on others; 4 seconds."""
+    config = TrainConfig(
+        base=8, depth=2, tile=84, epochs=45, optimizer="adam", lr=0.004, weights="balanced", flips=False,
+        rotations=False, grey=0.0,
+    )  # fmt: skip
+    run = start(config, SyntheticCells(1, 96, seed=5), {})
+    train(run, SyntheticCells(1, 96, seed=5), SyntheticCells(3, 96, seed=9), tmp_path)
+    assert look(run=tmp_path).names == ["overfitting"]
+
+
 def test_data_of_the_other_polarity_than_the_run_learnt(tmp_path, sound) -> None:
     other = write_pairs(tmp_path / "other", lambda a, i: 255 - a, seed=3)
     report = look(other, run=sound)
@@ -271,10 +287,6 @@ def test_dead_channels_are_counted_by_layer(tmp_path, sound) -> None:
 
 def test_plain_blocks_compute_what_the_network_does(sound) -> None:
     """Listening to the ReLUs does not change the scores; afterwards the blocks are as before."""
-    from minitorch_unet import Tensor
-    from minitorch_unet.doctor.probe import listening
-    from minitorch_unet.predict import load_network
-
     network = load_network(sound)[0]
     x = Tensor(np.random.default_rng(0).standard_normal((1, 1, 40, 40)).astype(np.float32))
     before = network(x).detach().numpy()
@@ -351,10 +363,6 @@ def test_faults_of_predictions(tmp_path, case) -> None:
 
 def test_every_diagnosis_is_planted_somewhere() -> None:
     """A name that no case expects would be one that no test has seen."""
-    import re
-
-    import minitorch_unet.doctor as doctor
-
     sources = "".join(path.read_text() for path in Path(doctor.__file__).parent.glob("*_faults.py"))
     names = set(re.findall(r'(?:ERROR|WARNING)(?: if [^,]+)?, "([a-z0-9-]+)"', sources))
     names |= {f"{colour}-predictions" for colour in re.findall(r'_flat\("(\w+)"', sources)} | {"shared-images"}
@@ -374,6 +382,7 @@ def call(*arguments: object) -> int:
 def test_the_command(tmp_path, sound, capsys) -> None:
     assert call("doctor", sound) == 0
     assert capsys.readouterr().out.endswith("nothing wrong was found\n")
+    write_pairs(tmp_path / "good", seed=1)
     bad = write_pairs(tmp_path / "bad", only(3, lambda a: 255 - a))
     assert call("doctor", "--data", bad) == 1
     out = capsys.readouterr().out
@@ -382,7 +391,8 @@ def test_the_command(tmp_path, sound, capsys) -> None:
     assert call("doctor", "--data", bad, "--json") == 1
     (found,) = json.loads(capsys.readouterr().out)["diagnoses"]
     assert found["name"] == "inverted-labels" and f"{bad}/label/3.png" in found["evidence"]
-    assert call("doctor", "--data", sound.parent / "data", "--data", bad, "--depth", 2, "--padding", "same") == 1
+    assert call("doctor", "--data", tmp_path, "--depth", 2, "--padding", "same", "--json") == 1  # a folder of parts
+    assert len(json.loads(capsys.readouterr().out)["examined"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -401,12 +411,10 @@ def test_mistakes_of_the_user(capsys, arguments, part) -> None:
 
 
 def test_the_demonstrations_data_are_made_again(tmp_path, sound) -> None:
-    run = with_weights(shutil.copytree(sound, tmp_path / "run"), lambda arrays: None)
-    from minitorch_unet.checkpoint import load_checkpoint, save_checkpoint
-
+    run = shutil.copytree(sound, tmp_path / "run")
     for path in run.glob("*.safetensors"):
         arrays, metadata = load_checkpoint(path)
         save_checkpoint(path, arrays, metadata | {"source": {"data": "demo"}})
     evidence = gather([], run, [], OPENING, splitting({}), SAME_2)
     assert evidence.parts[0].name == "the demonstration's cells" and len(evidence.parts[0].findings) == 3
-    assert same(np.zeros(1), 0) is not None and evidence.probe is not None
+    assert evidence.probe is not None and list(evidence.probe.tried) == ["training", "validation"]

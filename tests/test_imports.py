@@ -50,11 +50,7 @@ RANKS = {
     "steps": 9,
     "train": 10,
     "demo": 11,
-    "cli_options": 11,
     "doctor": 11,
-    "cli_data": 12,
-    "cli_doctor": 12,
-    "cli_predict": 12,
     "cli": 13,
     "__main__": 14,
 }

@@ -106,7 +106,8 @@ __device__ void multiply_stage(const unsigned char* left, const unsigned char* r
   const int warp = threadIdx.x / 32, m0 = warp / WARPS_N * WARP_M, j0 = warp % WARPS_N * WARP_N;
   // Unrolled, the next quarter's fragments are read while this one's products run. With EXACT there are no registers for
   // that (and no need: the other warps' products fill the time).
-#pragma unroll (EXACT ? 1 : QUARTERS)
+  constexpr int AT_ONCE = EXACT ? 1 : QUARTERS;
+#pragma unroll AT_ONCE
   for (int quarter = 0; quarter < QUARTERS; quarter++) {
     unsigned b[NI / 2][4], rest_b[NI / 2][4];
 #pragma unroll
@@ -163,6 +164,8 @@ __device__ void multiply(A& a, B& b, int steps, unsigned char* stages, float (&s
 template <int N, class Value>
 __device__ void write(const Output<Value>& output, int m0, int j0, const float (&sums)[MI][NI][4], unsigned char* stages) {
   float* tile = (float*)stages;
+  // Of 8 columns a thread reads four at a time. Neighbouring threads' fours should be neighbours: the second ones lie apart.
+  auto place = [](int column) { return N == 8 ? column / 8 * 4 + column % 4 + column / 4 % 2 * (BN / 2 + 4) : column; };
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const int warp_m = warp / WARPS_N * WARP_M + g, warp_j = warp % WARPS_N * WARP_N + t * 2;
 #pragma unroll
@@ -172,12 +175,14 @@ __device__ void write(const Output<Value>& output, int m0, int j0, const float (
 #pragma unroll
       for (int h = 0; h < 2; h++) {  // words 0, 1 of the result: row g, columns 2 t and 2 t + 1; words 2, 3: row g + 8
         const Vector<float, 2> pair{sums[i][j][h * 2], sums[i][j][h * 2 + 1]};
-        *(Vector<float, 2>*)(tile + (warp_m + i * 16 + h * 8) * LINE + warp_j + j * 8) = pair;
+        *(Vector<float, 2>*)(tile + (warp_m + i * 16 + h * 8) * LINE + place(warp_j + j * 8)) = pair;
       }
   __syncthreads();
   for (int i = threadIdx.x; i < BM * BN / N; i += THREADS) {
     const int m = i / (BN / N), j = i % (BN / N) * N;
-    const Vector<float, N> row = *(const Vector<float, N>*)(tile + m * LINE + j);
-    output.store(m0 + m, j0 + j, row.value);
+    float row[N];
+#pragma unroll
+    for (int e = 0; e < N; e += 4) *(Vector<float, 4>*)(row + e) = *(const Vector<float, 4>*)(tile + m * LINE + place(j + e));
+    output.store(m0 + m, j0 + j, row);
   }
 }

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cli_options import (
+from ..config import config_from
+from .options import (
     AUGMENTATION,
     Command,
     data_options,
     opening,
+    parts_of,
     path_option,
     setting_fields,
     setting_option,
@@ -21,11 +23,10 @@ from .cli_options import (
     splitting,
     whole,
 )
-from .config import config_from
 
 if TYPE_CHECKING:
-    from .data import Dataset
-    from .data.suspicion import Finding
+    from ..data import Dataset
+    from ..data.suspicion import Finding
 
 # What `augment` shows unless it is told otherwise: the paper's deformation, and nothing that hides it.
 SHOWN: dict[str, Any] = {"elastic": 10.0, "flips": False, "rotations": False, "grey": 0.0}
@@ -80,9 +81,9 @@ def _picture_option(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run_data(options: argparse.Namespace) -> int:
     """`minitorch-unet data`."""
-    from .data.check import describe, examine_all, warn_of_duplicates
+    from ..data.check import describe, examine_all, warn_of_duplicates
 
-    source, paths = source_of(options), _parts(options.paths)
+    source, paths = source_of(options), parts_of(options.paths)
     parts: dict[str, list[Finding]] = {}
     errors: list[str] = []
     warnings = []
@@ -104,24 +105,15 @@ def run_data(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _parts(paths: list[Path]) -> list[Path]:
-    """The data sets meant: the paths, or what a single path holds if it is a folder of data sets."""
-    from .data.layouts import datasets_inside, holds_entries
-
-    if len(paths) > 1 or not paths[0].is_dir() or holds_entries(paths[0]):
-        return paths
-    return datasets_inside(paths[0]) or paths
-
-
 def _open(path: Path, source: dict[str, Any]) -> Dataset:
-    from .data import open_dataset
+    from ..data import open_dataset
 
     return open_dataset(path, **opening(source))
 
 
 def _split(dataset: Dataset, findings: list[Finding], source: dict[str, Any]) -> dict[str, list[Finding]]:
     """Say how the data set would be split; return the findings of both parts, none where it cannot be split."""
-    from .data import split_dataset
+    from ..data import split_dataset
 
     try:
         training, validation = split_dataset(dataset, **splitting(source))
@@ -155,8 +147,8 @@ def _histogram(dataset: Dataset, findings: list[Finding]) -> list[str]:
 
 def _sizes(findings: list[Finding], options: argparse.Namespace) -> list[str]:
     """Legal sizes near that of the smallest image."""
-    from .batches import DEFAULT_TILE
-    from .unet import UNetSizes
+    from ..batches import DEFAULT_TILE
+    from ..unet import UNetSizes
 
     if not findings:
         return []
@@ -180,7 +172,7 @@ def _sizes(findings: list[Finding], options: argparse.Namespace) -> list[str]:
 
 def _cells() -> tuple[np.ndarray, np.ndarray]:
     """A built-in picture (1, H, W) float32 of touching cells and their numbers (H, W)."""
-    from .data import SyntheticCells
+    from ..data import SyntheticCells
 
     sample = SyntheticCells(1, 256)[0]
     assert sample.instances is not None
@@ -189,8 +181,8 @@ def _cells() -> tuple[np.ndarray, np.ndarray]:
 
 def _read_instances(path: Path) -> np.ndarray:
     """Object numbers of a file; where it holds two values only, the connected parts of the larger one."""
-    from .data import connected_components
-    from .data.entries import read_label
+    from ..data import connected_components
+    from ..data.entries import read_label
 
     label = read_label(path)
     values = np.unique(label)
@@ -199,8 +191,8 @@ def _read_instances(path: Path) -> np.ndarray:
 
 def run_weights(options: argparse.Namespace) -> int:
     """`minitorch-unet weights`."""
-    from .data import border_distances, later_weight_map, separate_touching, weight_map
-    from .plots import matplotlib_missing, weight_panel
+    from ..data import border_distances, later_weight_map, separate_touching, weight_map
+    from ..plots import matplotlib_missing, weight_panel
 
     if missing := matplotlib_missing():
         raise ValueError(missing)
@@ -230,8 +222,8 @@ def _gradient(label: np.ndarray, weights: np.ndarray, blur: float) -> np.ndarray
     """dE/dscore (H, W) of the foreground, by the engine, at scores that a blurred view of the label would give."""
     from scipy import ndimage
 
-    from . import functional as F
-    from .tensor import Tensor
+    from .. import functional as F
+    from ..tensor import Tensor
 
     seen = np.clip(ndimage.gaussian_filter((label == 1).astype(np.float64), blur), 0.01, 0.99)
     log_odds = np.log(seen / (1 - seen))
@@ -244,9 +236,9 @@ def _gradient(label: np.ndarray, weights: np.ndarray, blur: float) -> np.ndarray
 
 def run_augment(options: argparse.Namespace) -> int:
     """`minitorch-unet augment`."""
-    from .data import augment, normalise, read_image
-    from .data.dataset import to_channels
-    from .plots import augmentation_panel, matplotlib_missing
+    from ..data import augment, normalise, read_image
+    from ..data.dataset import to_channels
+    from ..plots import augmentation_panel, matplotlib_missing
 
     if missing := matplotlib_missing():
         raise ValueError(missing)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .cli_options import whole
+from .options import whole
 
 if TYPE_CHECKING:
-    from .tiled import Tiling
-    from .unet import UNet
+    from ..tiled import Tiling
+    from ..unet import UNet
 
 
 def tile_options(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def tile_options(parser: argparse.ArgumentParser) -> None:
 
 def tiling_of(options: argparse.Namespace) -> tuple[Tiling, int | None]:
     """The `Tiling` and the bytes of memory (None: not given) that the options ask for."""
-    from .planner import bytes_of
-    from .tiled import Tiling
+    from ..planner import bytes_of
+    from ..tiled import Tiling
 
     if options.memory is not None and options.tile is None and options.device != "cpu":
         raise ValueError("--memory plans tiles for the processor's memory; with --device give --tile, too")
@@ -45,7 +45,7 @@ def tiling_of(options: argparse.Namespace) -> tuple[Tiling, int | None]:
 
 def doubt(network: UNet, how: Tiling) -> str:
     """What to say of a network whose tiles are not exact although no overlap was asked for; else nothing."""
-    from .tiled import is_exact
+    from ..tiled import is_exact
 
     if how.overlap is not None or is_exact(network, how):
         return ""

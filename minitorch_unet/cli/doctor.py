@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .cli_options import Command, data_options, opening, source_of, split_options, splitting, whole
+from .options import Command, data_options, opening, parts_of, source_of, split_options, splitting, whole
 
 
 def add_doctor(command: Command) -> None:
@@ -18,7 +18,7 @@ def add_doctor(command: Command) -> None:
     doctor.add_argument("run_folder", type=Path, nargs="?", metavar="RUN", help="a run's folder, or a checkpoint file")
     doctor.add_argument(
         "--data", type=Path, action="append", default=[], metavar="FOLDER",
-        help="images and labels; may be repeated, for parts (default: what RUN was trained on)",
+        help="images and labels; may be repeated, for parts, or a folder of parts (default: what RUN was trained on)",
     )  # fmt: skip
     doctor.add_argument(
         "--predictions", type=Path, action="append", default=[], metavar="PATH",
@@ -38,12 +38,12 @@ def add_doctor(command: Command) -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """`minitorch-unet doctor`: 0 if nothing is wrong, 1 if something is."""
-    from .doctor import examine
-    from .unet import UNetSizes
+    from ..doctor import examine
+    from ..unet import UNetSizes
 
     source = source_of(options)
     report = examine(
-        options.data, options.run_folder, options.predictions, opening(source), splitting(source),
+        parts_of(options.data), options.run_folder, options.predictions, opening(source), splitting(source),
         UNetSizes(options.depth, options.padding), options.whole_images,
     )  # fmt: skip
     print(json.dumps(report.as_json(), indent=1) if options.json else "\n".join(report.lines()))

@@ -18,7 +18,9 @@ from minitorch_unet.backend import simulator_unavailable_reason
 from minitorch_unet.backend.cuda import conv_plan
 from minitorch_unet.backend.cuda.launcher import Launcher
 from minitorch_unet.backend.cuda.sources import source
+from minitorch_unet.backend.precision import set_float32_matmul_precision
 from minitorch_unet.simulator import KernelError, standin
+from minitorch_unet.simulator.module import loaded
 
 pytest.importorskip("ml_dtypes")
 pytestmark = pytest.mark.skipif(simulator_unavailable_reason() is not None, reason=str(simulator_unavailable_reason()))
@@ -155,3 +157,45 @@ def test_is_found(name: str) -> None:
         if found:
             break
     assert found == bug.found
+
+
+# What is slow but not wrong: values of shared memory that lie in the same bank and are read together.
+CLASH = Bug("mma", "forward", "conv_mma.cuh", "(chunk ^ exchange)", "(chunk + 0 * exchange)", "slow", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("rung", "dtype", "precision"),
+    [("gemm", "float32", "highest"), ("mma", "float32", "high"), ("mma", "bfloat16", "highest")],
+)
+def test_no_bank_is_asked_twice(rung: str, dtype: str, precision: str) -> None:
+    set_float32_matmul_precision(precision)
+    try:
+        assert passes_of_loads(Spied(standin), rung, dtype) == 1
+    finally:
+        set_float32_matmul_precision("highest")
+
+
+def test_clashes_are_counted() -> None:
+    kernels = Spied(standin)
+    kernels.launch = Spoilt(CLASH).launch
+    assert passes_of_loads(kernels, "mma", "bfloat16") > 1.5
+
+
+def passes_of_loads(kernels: Spied, rung: str, dtype: str) -> float:
+    """How many passes loads from shared memory took, as a multiple of the fewest that would do; of all three passes."""
+    simulator.set_mode("count")
+    kernels.algorithm, kernels.splits = rung, 1
+    draws = Draws(standin, dtype, 0)
+    x, gy = draws.map(1, 64, (10, 18), whole=True), draws.map(1, 64, (8, 16), whole=True)
+    weight = draws.map(64, 64, (3, 3), whole=True).astype("float32")
+    rest = ((1, 1), (0, 0), (1, 1), 1)
+    for module in loaded():
+        module.stats()
+    kernels.conv2d(x, weight, None, *rest)
+    kernels.conv2d_input_grad(gy, weight, (10, 18), *rest)
+    kernels.conv2d_weight_grad(x, gy, (3, 3), *rest)
+    rows = []
+    for module in loaded():
+        module.stats()
+        rows += [row for row in module.traffic if (row.space, row.kind) == ("shared", "load")]
+    return sum(row.units for row in rows) / sum(row.least for row in rows)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .config import TrainConfig
+from ..config import TrainConfig
 
 LAYOUTS = ("pairs", "flat", "stack", "chase", "ctc", "ctc-gt", "ctc-st", "drive", "dsb")
 LABELS = ("binary", "indices", "instances", "colours")
@@ -103,7 +103,7 @@ def split_options(parser: argparse.ArgumentParser) -> None:
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
     """The values of SOURCE among the options; a table of colours as text, so that its file is not needed again."""
     if options.colours is not None:
-        from .data.colours import as_text, read_colours
+        from ..data.colours import as_text, read_colours
 
         options.colours = as_text(read_colours(options.colours))
     return {name: getattr(options, name) for name in SOURCE if hasattr(options, name)}
@@ -118,6 +118,15 @@ def splitting(source: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `split_dataset` besides the data set."""
     known = {name: source.get(name, default) for name, default in SPLITTING.items()}
     return {"validation": known["validation"], "by": known["split"], "seed": known["split_seed"], "gap": known["gap"]}
+
+
+def parts_of(paths: list[Path]) -> list[Path]:
+    """The data sets meant: the paths, or what a single path holds if it is a folder of data sets."""
+    from ..data.layouts import datasets_inside, holds_entries
+
+    if len(paths) != 1 or not paths[0].is_dir() or holds_entries(paths[0]):
+        return paths
+    return datasets_inside(paths[0]) or paths
 
 
 def setting_option(group: Any, field: dataclasses.Field[Any], default: Any = None) -> None:
@@ -138,3 +147,14 @@ def setting_option(group: Any, field: dataclasses.Field[Any], default: Any = Non
 def setting_fields(*names: str) -> list[dataclasses.Field[Any]]:
     """The fields of TrainConfig of these names."""
     return [field for field in dataclasses.fields(TrainConfig) if field.name in names]
+
+
+def machine_options(parser: argparse.ArgumentParser) -> None:
+    """Threads, progress and device."""
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--device", default="cpu", metavar="DEVICE",
+        help="cpu; cuda or cuda:N, a GPU; auto, a GPU if there is one; simulate, a GPU's kernels on the processor, "
+        "slowly (default: cpu)",
+    )  # fmt: skip
