@@ -211,12 +211,15 @@ def plan_prediction(settings: dict[str, Any], height: int, width: int) -> int:
             network = UNet(**settings)
             network.eval()
             image = np.zeros((1, network.config["in_channels"], height, width), np.float32)
-            moments = record(Recorder(network.sizes.depth), lambda: F.softmax(network(Tensor(image)), 1))
+            moments = record(Recorder(network.sizes.depth), lambda: network(Tensor(image)))
     finally:
         if not traced_already:
             tracemalloc.stop()
     parameters = sum(p.data.nbytes for p in network.parameters())
-    return max(m.resident for m in _with_heap(moments, image.nbytes)) + parameters + dry.scratch_bytes + OVERHEAD
+    # Softmax is NumPy's, which a dry run would not spare: the scores and three more arrays like them.
+    scores = network.config["num_classes"] * 4 * math.prod(map(network.sizes.output_size, (height, width)))
+    most = max(*(m.resident for m in _with_heap(moments, image.nbytes)), image.nbytes + 4 * scores)
+    return most + parameters + dry.scratch_bytes + OVERHEAD
 
 
 def _with_heap(moments: list[Moment], inputs: int) -> list[Moment]:

@@ -190,16 +190,20 @@ def predict_in_strips(
 
 
 def in_strips(path: Path, pages: list[Page], network: UNet, memory: int | None, whole: bool) -> bool:
-    """Whether an image is too large to be whole in memory. Raises ValueError and DataError if it then has to be."""
+    """Whether an image is too large to be whole in memory. Raises ValueError and DataError if it then has to be.
+
+    Of a given `memory` one that can be mapped may take half, so that the other half is left for its tiles.
+    """
     limit = IN_MEMORY if memory is None else memory - resident_bytes()
     needed = bytes_in_memory(pages, network.config["in_channels"], network.config["num_classes"])
-    if needed <= limit or (whole and memory is None):
+    reason = next((page.reason for page in pages if page.open is None), None)
+    share = limit if whole or reason or memory is None else limit // 2
+    if needed <= share or (whole and memory is None):
         return False
     rows, columns = pages[0].shape[:2]
     size = f"{rows} x {columns} pixels need {needed >> 20} MiB of memory and may take {max(limit, 0) >> 20} MiB"
     if whole:
         raise ValueError(f"predict: {path}: {size}; objects can only be found in the whole of an image")
-    reason = next((page.reason for page in pages if page.open is None), None)
     if reason:
         raise DataError(f"{path}: {size}; the file {reason}")
     return True
@@ -250,8 +254,11 @@ def within(network: UNet, height: int, width: int, how: Tiling, memory: int | No
     def needed(size: int) -> int:
         output = sizes.output_size(size)
         tile = 12 * (config["in_channels"] * size**2 + config["num_classes"] * output**2)
-        strip = (8 * config["num_classes"] + 24) * min(output, height) * width
-        return there + _pass_bytes(settings, size) + tile + strip
+        # A strip and the next one, or what is blended with it; labels as whole numbers, twice; probabilities as greys.
+        held = (8 if how.overlap is None else 12) * config["num_classes"] + 24
+        strip = held * min(output, height) * width
+        least = there + tile + strip + 4 * size**2 * config["base"]
+        return least if least > memory else there + tile + strip + _pass_bytes(settings, size)
 
     enough = sizes.input_size(max(height, width))
     found = largest_size(memory, needed, sizes.depth, sizes.padding, enough)

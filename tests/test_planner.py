@@ -19,7 +19,7 @@ from minitorch_unet.backend import (
     memory,
     simulator_unavailable_reason,
 )
-from minitorch_unet.planner import Moment, bytes_of, format_plan, largest_size, plan
+from minitorch_unet.planner import Moment, bytes_of, format_plan, largest_size, plan, plan_prediction
 from minitorch_unet.planner_gpu import OPTIMIZERS, format_gpu_plan, plan_gpu
 
 needs_kernels = pytest.mark.skipif(not compiled.available(), reason="plans are of the compiled kernels")
@@ -95,6 +95,39 @@ def test_a_prediction_needs_what_its_maps_need(count_small_arrays) -> None:
     fixed = found.parameters + found.scratch
     assert fixed + peak <= found.prediction < fixed + peak + planner.OVERHEAD + (2 << 20)
     assert found.prediction < found.total
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base": 4, "depth": 2, "padding": "same", "up": "nearest", "norm": "batch"},
+        {"base": 4, "depth": 2, "up_relu": True, "wide_last_up": True, "up_first": True, "in_channels": 3},
+        {"base": 8, "depth": 3, "num_classes": 4},
+    ],
+)
+def test_a_prediction_of_any_network_and_shape_needs_what_its_maps_need(count_small_arrays, settings) -> None:
+    network = UNet(**settings)
+    network.eval()
+    height, width = network.sizes.input_size(60), network.sizes.input_size(100)
+    live = peak = 0
+
+    def watch(number: int, change: int) -> None:
+        nonlocal live, peak
+        live += change
+        peak = max(peak, live)
+
+    with no_grad(), memory.watched(watch):
+        network(Tensor(np.zeros((1, network.config["in_channels"], height, width), np.float32)))
+    found = plan_prediction(network.config, height, width)
+    parameters = sum(p.data.nbytes for p in network.parameters())
+    assert parameters + peak + planner.OVERHEAD <= found < parameters + peak + planner.OVERHEAD + (8 << 20)
+
+
+def test_two_plans_of_the_same_prediction_agree() -> None:
+    """That of a step counts its labels, and the scratch of the backward pass."""
+    found, of_a_step = plan_prediction({"base": 16, "depth": 4}, 572, 572), plan(572, 16).prediction
+    assert 0.8 * of_a_step < found < of_a_step
 
 
 # ------------------------------------------------------------------------------------------ sums by hand
@@ -206,6 +239,8 @@ def test_the_largest_size_within_a_budget(depth: int) -> None:
     for budget in (legal[0] ** 2 - 1, legal[0] ** 2, legal[1] ** 2 - 1, 500_000, 1_000_000, legal[40] ** 2):
         fitting = [n for n in legal if needs(n) <= budget]
         assert largest_size(budget, needs, depth) == (fitting[-1] if fitting else None)
+        enough = legal[20]  # no more is taken where this fits
+        assert largest_size(budget, needs, depth, "valid", enough) == (min(fitting[-1], enough) if fitting else None)
 
 
 @pytest.mark.parametrize(

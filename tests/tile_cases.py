@@ -1,8 +1,9 @@
-"""Networks, pictures and passes over the whole that the tests of tiles share."""
+"""Networks, pictures, files and passes over the whole that the tests of tiles share."""
 
 import functools
 
 import numpy as np
+import tifffile
 
 from minitorch_unet import Tensor, UNet, manual_seed, no_grad
 from minitorch_unet import functional as F
@@ -43,3 +44,27 @@ def whole(model: UNet, image: np.ndarray) -> np.ndarray:
     padded = np.pad(image, [(0, 0), (halo, after[0]), (halo, after[1])], mode="reflect")
     with no_grad():
         return F.softmax(model(Tensor(padded[None])), 1).data[0, :, :height, :width]
+
+
+def values(dtype: str, *shape: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(0, 100, shape).astype(dtype)
+    return rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+
+
+# Files of images that can be mapped, by name: each a function that writes the file.
+FILES = {
+    "grey.npy": lambda p: np.save(p, values("uint8", 40, 33)),
+    "colour.npy": lambda p: np.save(p, values("uint16", 40, 33, 3)),
+    "stack.npy": lambda p: np.save(p, values("float32", 3, 40, 33)),
+    "columns.npy": lambda p: np.save(p, np.asfortranarray(values("float64", 40, 33))),
+    "swapped.npy": lambda p: np.save(p, values("uint16", 40, 33).astype(">u2")),
+    "grey.tif": lambda p: tifffile.imwrite(p, values("uint16", 40, 33)),
+    "swapped.tif": lambda p: tifffile.imwrite(p, values("float32", 40, 33), byteorder=">"),
+    "colour.tif": lambda p: tifffile.imwrite(p, values("uint8", 40, 33, 3), photometric="rgb"),
+    "planes.tif": lambda p: tifffile.imwrite(p, values("uint8", 3, 40, 33), photometric="rgb", planarconfig="separate"),
+    "stack.tif": lambda p: tifffile.imwrite(p, values("uint8", 3, 40, 33), photometric="minisblack"),
+    "rows.tif": lambda p: tifffile.imwrite(p, values("uint8", 40, 33), rowsperstrip=7),
+    "big.tif": lambda p: tifffile.imwrite(p, values("int16", 40, 33), bigtiff=True),
+}
