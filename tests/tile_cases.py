@@ -24,9 +24,13 @@ def network(depth: int, dtype: type, variant: str = "paper", **options) -> UNet:
     manual_seed(depth)
     made = UNet(base=2, depth=depth, dtype=dtype, **VARIANTS[variant], **options)
     rng = np.random.default_rng(depth)
-    for name, value in made.state_dict().items():  # biases and running statistics that are not 0 and 1
-        if name.endswith(("bias", "mean", "running_var", "variance")):
-            value[...] = rng.uniform(0.1, 0.4, value.shape)
+    state = made.state_dict()
+    for name, value in state.items():  # biases and running statistics that are not 0 and 1
+        if name.endswith(("bias", "running_mean", "running_var")):
+            # Variances near those of the maps: much smaller ones would magnify the rounding of float32 layer by layer.
+            drawn = rng.uniform(0.8, 1.6, value.shape) if name.endswith("var") else rng.uniform(0.1, 0.4, value.shape)
+            state[name] = drawn.astype(value.dtype)
+    made.load_state_dict(state)
     made.eval()
     return made
 
