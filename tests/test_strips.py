@@ -150,7 +150,7 @@ CHILD = """
 import sys
 from minitorch_unet.cli import main
 code = main(sys.argv[1:])
-with open("/proc/self/status") as status:  # of this program; getrusage's maximum begins with that of the one that forked
+with open("/proc/self/status") as status:  # getrusage would begin with the parent's maximum
     print(next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")))
 sys.exit(code)
 """
