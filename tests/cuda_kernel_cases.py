@@ -7,15 +7,16 @@ C channels, H W rows columns, P Q output rows columns, K classes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minitorch_unet.backend import named_dtype
+from minitorch_unet.backend import devices, named_dtype
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.devices import library
 from minitorch_unet.backend.reference import Kernels
@@ -224,3 +225,17 @@ def rounding(dtype: Any) -> float:
 def new_kernels() -> CudaKernels:
     """CudaKernels for the device under test."""
     return CudaKernels(library(DEVICE))
+
+
+@contextlib.contextmanager
+def fresh_kernels() -> Iterator[CudaKernels]:
+    """New kernels that serve Tensors on the device: what went wrong in other tests is not theirs."""
+    xp = library(DEVICE)
+    before = devices._kernels.get(xp)
+    devices._kernels[xp] = kernels = new_kernels()
+    try:
+        yield kernels
+    finally:
+        devices._kernels.pop(xp)
+        if before is not None:
+            devices._kernels[xp] = before

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_kernel_cases import DEVICE, LAYOUTS, Placed, new_kernels
+from cuda_kernel_cases import DEVICE, LAYOUTS, Placed, fresh_kernels
 
 from minitorch_unet import Tensor, grad, manual_seed
 from minitorch_unet import functional as F
-from minitorch_unet.backend import Draws, devices, named_dtype, simulator_unavailable_reason, to_device, to_numpy
+from minitorch_unet.backend import Draws, named_dtype, simulator_unavailable_reason, to_device, to_numpy
 from minitorch_unet.backend.cuda.kernels import CudaKernels
 from minitorch_unet.backend.reference import Kernels
 from minitorch_unet.graphs import GraphedStep
@@ -27,13 +27,8 @@ REFERENCE = Kernels(np)
 @pytest.fixture(autouse=True)
 def kernels() -> Iterator[CudaKernels]:
     """The kernels that serve Tensors on the device."""
-    xp = devices.library(DEVICE)
-    before = devices._kernels.get(xp)
-    devices._kernels[xp] = kernels = new_kernels()
-    yield kernels
-    devices._kernels.pop(xp)
-    if before is not None:
-        devices._kernels[xp] = before
+    with fresh_kernels() as kernels:
+        yield kernels
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

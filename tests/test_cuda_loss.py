@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_kernel_cases import DEVICE, new_kernels
+from cuda_kernel_cases import DEVICE, fresh_kernels
 
 from minitorch_unet import Tensor, grad, optim
 from minitorch_unet import functional as F
@@ -26,13 +26,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def kernels() -> Iterator[CudaKernels]:
     """The kernels that serve Tensors on the device, new ones: what went wrong in other tests is not theirs."""
-    xp = devices.library(DEVICE)
-    before = devices._kernels.get(xp)
-    devices._kernels[xp] = kernels = new_kernels()
-    yield kernels
-    devices._kernels.pop(xp)
-    if before is not None:
-        devices._kernels[xp] = before
+    with fresh_kernels() as kernels:
+        yield kernels
 
 
 def on_device(values: Any, requires_grad: bool = False) -> Tensor:

@@ -41,10 +41,6 @@ class CudaBase(Kernels):
         inner = x.transpose(0, 2, 3, 1)
         return x if inner.flags.c_contiguous else self.xp.ascontiguousarray(inner).transpose(0, 3, 1, 2)
 
-    def filters_first(self, weight: Array) -> Array:
-        """weight (K, C, R, S) itself where its memory order is (K, R, S, C) without gaps, else a copy that is so."""
-        return self.channels_last(weight)
-
 
 def type_name(*arrays: Array | None) -> str | None:
     """The C type of all arrays (None counts for nothing): "float", "half", "bf16"; None if another or mixed."""

@@ -180,10 +180,13 @@ def _complain_about_names(kernel: str, parameters: Sequence[Parameter], argument
 
 
 def _scalar(kernel: str, parameter: Parameter, value: Any, align: int) -> Any:
+    where = f"{kernel}: argument {parameter.name}"
+    if isinstance(value, bytes) != (parameter.type not in DTYPES):
+        expected = "a number" if parameter.type in DTYPES else f"the bytes of a {parameter.type}"
+        raise TypeError(f"{where} is a {type(value).__name__}; it must be {expected}")
     if isinstance(value, bytes):  # a struct; CuPy passes a NumPy array of one element by value
         return np.frombuffer(value, dtype=f"V{len(value)}")
     dtype = np.dtype(DTYPES[parameter.type])
-    where = f"{kernel}: argument {parameter.name}"
     if not isinstance(value, bool | int | float | np.generic):
         raise TypeError(f"{where} is a {type(value).__name__}; it must be a number")
     if dtype.kind in "iu":
