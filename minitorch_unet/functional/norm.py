@@ -58,11 +58,8 @@ def group_norm(
         raise ValueError(f"group_norm: num_groups {num_groups} does not divide the channels of input {input.shape}")
     if input.size == num_groups:
         raise ValueError(f"group_norm: input {input.shape} has one value per group; there must be more than one")
-    channels = input.shape[1]
-    _check_affine("group_norm", (channels,), weight=weight, bias=bias)
-    grouped = input.reshape(input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
-    y = _standardise("group_norm", grouped, tuple(range(2, grouped.ndim)), eps).reshape(input.shape)
-    return _affine(y, weight, bias, (1, channels, *([1] * (input.ndim - 2))), input.dtype)
+    _check_affine("group_norm", (input.shape[1],), weight=weight, bias=bias)
+    return apply("group_norm", input, weight, bias, groups=num_groups, eps=eps)
 
 
 def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -75,8 +72,7 @@ def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | No
     if math.prod(input.shape[2:]) < 2:
         raise ValueError(f"instance_norm: input {input.shape} has one pixel per channel; there must be more than one")
     _check_affine("instance_norm", (input.shape[1],), weight=weight, bias=bias)
-    y = _standardise("instance_norm", input, tuple(range(2, input.ndim)), eps)
-    return _affine(y, weight, bias, (1, input.shape[1], *([1] * (input.ndim - 2))), input.dtype)
+    return apply("group_norm", input, weight, bias, groups=input.shape[1], eps=eps)
 
 
 def layer_norm(
