@@ -71,6 +71,7 @@ def test_script_runs_and_shows_something(
     script: Path, pyplot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("MINITORCH_UNET_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("MINITORCH_UNET_STEPS", "60")  # of training, where a lesson lets one choose
     monkeypatch.chdir(tmp_path)
     threads = mt.get_num_threads()
     runpy.run_path(str(script), run_name="__main__")

@@ -60,6 +60,17 @@ def bias_forgotten(ctx: Any, gy: Any) -> Any:
     return gx, gw, gy[0, :, 0, 0]
 
 
+def group_norm(**changed: Any) -> Callable[[Any, Any], Any]:
+    """group_norm's rule with some of what it kept replaced."""
+    right = OPS["group_norm"].backward
+
+    def wrong(ctx: Any, gy: Any) -> Any:
+        vars(ctx).update(changed)
+        return right(ctx, gy)
+
+    return wrong
+
+
 def overwriting_pool(right: Any, self: Any, gy: Any, winners: Any, input_size: Any, **how: Any) -> Any:
     """Where windows overlap, the last one wins instead of adding."""
     out = np.zeros((*gy.shape[:2], *input_size))
@@ -210,6 +221,9 @@ FIRST_ORDER = [
         self, gy, x, y, mean, inverse, np.ones_like(scale), *rest)),
     batch_norm("ReLU's mask forgotten", "relu, training", lambda right, self, gy, x, y, *rest: right(
         self, gy, x, None, *rest)),
+    rule("group_norm: weight forgotten", f + "group_norm", "group_norm", group_norm(weight=np.ones(4))),
+    rule("group_norm: sums over channels, not groups", f + "group_norm", "group_norm", group_norm(groups=4)),
+    rule("group_norm: sums over the image, not groups", f + "instance_norm", "group_norm", group_norm(groups=1)),
     Mutation("layer_norm: mean taken as constant", f + "layer_norm", tensor.Tensor, "mean",
              lambda right: lambda *a, **k: right(*a, **k).detach()),
     rule("reshape: other order", f + "reshape", "reshape",
