@@ -5,8 +5,7 @@
 # Abbeel 2020). To destroy a picture is easy: noise does it. A U-Net learns to undo a little of that; and whoever can
 # undo a little at every strength of the noise can begin with noise alone and undo it all.
 #
-# This trains for half a minute. The digits get better with patience: with the environment variable
-# MINITORCH_UNET_STEPS=15000 you get those of docs/diffusion.md.
+# This trains for half a minute; MINITORCH_UNET_STEPS=15000 in the environment gives better digits.
 
 # %%
 import os
@@ -26,6 +25,7 @@ rng = np.random.default_rng(15)
 mt.manual_seed(15)
 fonts = [ImageFont.load_default(size) for size in (54, 57, 60, 63)]  # drawn four times too large, then made smooth
 
+
 def drawn(digit):
     """A digit of random size, thickness, slant and place: (1, SIZE, SIZE), -1 is black and 1 white."""
     picture, middle = Image.new("L", (4 * SIZE, 4 * SIZE)), 2 * SIZE + rng.uniform(-4, 4, 2)
@@ -33,6 +33,7 @@ def drawn(digit):
     ImageDraw.Draw(picture).text(tuple(middle), str(digit), fill=255, **how)
     picture = picture.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR).resize((SIZE, SIZE), Image.Resampling.BOX)
     return np.asarray(picture, np.float32)[None] / 127.5 - 1
+
 
 labels = np.arange(2000) % 10
 pictures = np.stack([drawn(digit) for digit in labels])
@@ -47,13 +48,14 @@ pictures = np.stack([drawn(digit) for digit in labels])
 alpha_bar = np.cos(np.pi / 2 * np.arange(T + 1) / T).astype(np.float32) ** 2
 signal, sigma = (np.sqrt(a)[:, None, None, None] for a in (alpha_bar, 1 - alpha_bar))  # (T + 1, 1, 1, 1)
 
+
 def draw(rows, title, name):
     image = np.vstack([np.hstack(row[:, 0]) for row in rows])
     figure, axes = plt.subplots(figsize=(image.shape[1] / 25, image.shape[0] / 25 + 0.3), layout="constrained")
     axes.imshow(image, cmap="gray", vmin=-1, vmax=1)
-    axes.set_title(title)
-    axes.axis("off")
+    axes.set(title=title, xticks=[], yticks=[])
     show(figure, name)
+
 
 noise, times = rng.standard_normal((2, 1, SIZE, SIZE), dtype=np.float32), list(range(0, T + 1, 20))
 draw([signal[times] * pictures[i + 3] + sigma[times] * noise[i] for i in (0, 1)], f"t = {times}", "15_noising")
@@ -61,13 +63,14 @@ draw([signal[times] * pictures[i + 3] + sigma[times] * noise[i] for i in (0, 1)]
 # %% [markdown]
 # ## The network
 #
-# A padded U-Net: noisy picture in, its guess of x0 out. (Ho et al. let it guess the noise; given x_t one guess gives
-# the other, see question 3.) It must know t, for at 190 it is to find an outline and at 10 to clean edges. A number
-# alone moves a network little, so t comes as sines and cosines: the hands of clocks of different speeds. Beside them
-# stands which digit is asked for, an input each. In every block a linear layer adds both to the maps.
+# A padded U-Net of one level, on patches of 2 x 2 pixels: noisy picture in, its guess of x0 out. (Ho et al. let it
+# guess the noise; given x_t one gives the other, question 3.) It must know t: at 190 it is to find an outline, at 10
+# to clean edges. A number alone moves a network little, so t comes as sines and cosines, the hands of clocks of
+# different speeds, and beside them which digit is asked for. In each block a linear layer adds both to the maps.
 
 # %%
 SPEEDS = np.exp(np.linspace(0, np.log(64), 8)) * np.pi / 2 / T  # from a quarter of a turn to 16 turns
+
 
 class Block(nn.Module):
     def __init__(self, channels_in, channels_out):
@@ -78,29 +81,25 @@ class Block(nn.Module):
         x = F.relu(self.norm(self.first(x)) + self.told(known).reshape(x.shape[0], -1, 1, 1))
         return F.relu(self.second(x))
 
+
 class Denoiser(nn.Module):
     def __init__(self):
         self.clock = nn.Sequential(nn.Linear(26, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-        self.down, self.middle = [Block(1, 16), Block(16, 32)], Block(32, 64)
-        self.up = [nn.ConvTranspose2d(64, 32, 2, stride=2), nn.ConvTranspose2d(32, 16, 2, stride=2)]
-        self.merge, self.last = [Block(64, 32), Block(32, 16)], nn.Conv2d(16, 1, 1)
+        self.enter, self.leave = nn.Conv2d(1, 32, 2, stride=2), nn.ConvTranspose2d(32, 1, 2, stride=2)
+        self.down, self.bottom, self.merge = Block(32, 32), Block(32, 64), Block(64, 32)
+        self.up = nn.ConvTranspose2d(64, 32, 2, stride=2)
 
     def forward(self, x, t, digits):
-        x, angles, skips = mt.Tensor(x), t[:, None] * SPEEDS, []
+        angles = t[:, None] * SPEEDS
         known = np.hstack([np.sin(angles), np.cos(angles), np.eye(10)[digits]])  # (N, 8 + 8 + 10)
         known = self.clock(mt.Tensor(known.astype(np.float32)))
-        for block in self.down:
-            skips.append(block(x, known))
-            x = F.max_pool2d(skips[-1], 2)
-        x = self.middle(x, known)
-        for up, merge in zip(self.up, self.merge, strict=True):
-            x = merge(F.cat([skips.pop(), up(x)], 1), known)
-        return self.last(x)
+        skip = self.down(self.enter(mt.Tensor(x)), known)  # (N, 32, 8, 8)
+        x = self.bottom(F.max_pool2d(skip, 2), known)  # (N, 64, 4, 4)
+        return self.leave(self.merge(F.cat([skip, self.up(x)], 1), known))
+
 
 # %% [markdown]
-# ## Training
-#
-# Take pictures, times and noise at random; let the network guess the pictures; mean squared error. That is all.
+# ## Training: random pictures, times and noise; the network guesses the pictures; mean squared error
 
 # %%
 network = Denoiser()
@@ -108,9 +107,8 @@ optimizer = optim.Adam(network.parameters())
 for step in range(STEPS):
     optimizer.lr = 4e-3 * min(1, (step + 1) / 50) * np.cos(np.pi / 2 * step / STEPS) ** 2
     i, t = rng.integers(0, len(pictures), 64), rng.integers(1, T + 1, 64)
-    x0 = pictures[i]
-    noisy = signal[t] * x0 + sigma[t] * rng.standard_normal(x0.shape, dtype=np.float32)
-    loss = F.mse_loss(network(noisy, t, labels[i]), mt.Tensor(x0))
+    x0, noise = pictures[i], rng.standard_normal((64, 1, SIZE, SIZE), dtype=np.float32)
+    loss = F.mse_loss(network(signal[t] * x0 + sigma[t] * noise, t, labels[i]), mt.Tensor(x0))
     optimizer.backward_and_step(loss)
     if step % 100 == 0 or step == STEPS - 1:
         print(f"step {step:5}  loss {loss.item():.4f}")
@@ -130,6 +128,7 @@ def sample(guess, x, steps=20):
         noise = (xs[-1] - signal[now] * guesses[-1]) / sigma[now]
         xs.append(signal[later] * guesses[-1] + sigma[later] * noise)
     return xs, guesses
+
 
 asked = np.repeat(np.arange(10), 12)
 with mt.no_grad():
