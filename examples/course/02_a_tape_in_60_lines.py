@@ -36,8 +36,8 @@ class Value:
 #
 # - *eager*: as soon as something arrives, it hands on all it has.
 # - *once*: the same, but who was visited is not visited again.
-# - *ordered*: it waits until all who use it have handed on. The order comes from a sort: each number is put on a
-#   list after its parents, and the list is read from the end. (A stack of its own spares it calling itself.)
+# - *ordered*: it waits until all who use it have handed on. The order comes from a sort: each number is put on
+#   a list after its parents, and the list is read from the end. (A stack of its own spares it calling itself.)
 
 
 # %%

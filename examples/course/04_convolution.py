@@ -16,7 +16,8 @@ import minitorch_unet as mt
 from minitorch_unet import functional as F
 from minitorch_unet.course import show
 
-x = np.array([[int(c) for c in row] for row in "123456 010101 654321 010101 123456 010101".split()], float)
+rows = ["123456", "010101", "654321", "010101", "123456", "010101"]
+x = np.array([[int(digit) for digit in row] for row in rows], float)
 k = np.array([[-1, 2, -3], [4, 5, -6], [7, -8, 9]], float)
 
 patches = np.array([x[p : p + 3, q : q + 3].ravel() for p in range(4) for q in range(4)])
@@ -83,8 +84,11 @@ show(figure, "04_matrix")
 #
 # Let gy be the gradient of y. Then
 #
-# - **of the input**: gx = T^T gy. A column of T says which outputs a pixel went to, and with which weight. The pixel (2, 2) met k[0, 0] for output (2, 2), but k[2, 2] for output (0, 0): seen from the pixel, the kernel is turned by 180 degrees. So gx is a convolution of gy, with a border of two zeros, with the turned kernel.
-# - **of the weights**: by "shifted images" y is a sum of k[r, s] times shifted x, so gk[r, s] is the sum of shifted x times gy: x convolved with gy as kernel.
+# - **of the input**: gx = T^T gy. A column of T says which outputs a pixel went to, and with which weight. The
+#   pixel (2, 2) met k[0, 0] for output (2, 2), but k[2, 2] for output (0, 0): seen from the pixel, the kernel
+#   is turned by 180 degrees. So gx is a convolution of gy, with a border of two zeros, with the turned kernel.
+# - **of the weights**: by "shifted images" y is a sum of k[r, s] times shifted x, so gk[r, s] is the sum of
+#   shifted x times gy: x convolved with gy as kernel.
 # - **of the bias**, which is added everywhere: the sum of gy.
 
 # %%

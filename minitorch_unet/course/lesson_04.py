@@ -29,7 +29,7 @@ def _check_index(answer: Any) -> None:
             for q in range(0, width - kernel + 1, stride)
         ]
         call = f"patch_index({height}, {width}, {kernel}, {stride})"
-        hint = f"Output (p, q) under weight (r, s) reads row p {stride} + r and column q {stride} + s; a row has {width}."
+        hint = f"Weight (r, s) of output (p, q) reads row {stride} p + r and column {stride} q + s; a row has {width}."
         expect(answer(height, width, kernel, stride), rows, call, hint)
 
 
@@ -47,7 +47,7 @@ def _check_input(answer: Any) -> None:
     for (h, w), (r, s) in (((1, 1), (1, 1)), ((6, 6), (3, 3)), ((5, 7), (3, 3)), ((4, 6), (2, 3))):
         k, gy = rng.standard_normal((r, s)), rng.standard_normal((h - r + 1, w - s + 1))
         wanted, _ = _conv_and_gradients(np.zeros((h, w)), k, gy)
-        hint = f"gy gets {r - 1} rows and {s - 1} columns of zeros on each side; the kernel is turned in both directions."
+        hint = f"gy gets {r - 1} rows and {s - 1} columns of zeros on each side; the kernel is turned both ways."
         expect(answer(gy.copy(), k.copy()), wanted, f"gx for gy {gy.shape} and k {k.shape}", hint)
 
 
