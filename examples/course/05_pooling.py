@@ -92,7 +92,7 @@ noise = np.random.default_rng(0).standard_normal((1, 1, 200, 200))
 top = F.max_pool2d(F.relu(mt.Tensor(noise)), 2).numpy()
 gradient = route(lambda x: F.max_pool2d(F.relu(x), 2), noise)
 print(f"relu of noise: {np.mean(top == 0):.1%} of the windows are ties of zeros;", end=" ")
-print(f"{np.count_nonzero(gradient)} pixels get a gradient, {np.count_nonzero(top)} windows have a largest value above 0")
+print(f"{np.count_nonzero(gradient)} pixels get a gradient, {np.count_nonzero(top)} windows have a value above 0")
 
 # %% [markdown]
 # A window of noise is all zeros with a chance of 1/16, 6.25 %. In all others the largest value is above 0, it

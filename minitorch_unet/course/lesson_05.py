@@ -137,7 +137,7 @@ def amax_backward(x, gy):
 """,
         wrong=[
             "def amax_backward(x, gy):\n    return gy[:, None] * (x == x.max(axis=1, keepdims=True))\n",
-            "def amax_backward(x, gy):\n    return gy[:, None] * (np.arange(x.shape[1]) == x.argmax(axis=1)[:, None])\n",
+            "def amax_backward(x, gy):\n    return gy[:, None] * (np.arange(x.shape[1]) == x.argmax(1)[:, None])\n",
         ],
         check=_check_amax,
     ),
