@@ -38,8 +38,8 @@ def _check_scaling(answer: Any) -> None:
             raise WrongAnswer(f"{call} is {found}: neither may be below 0, nor output_padding reach the stride.")
         if size != 10 * stride:
             raise WrongAnswer(
-                f"With {call} = {found}, 10 pixels become 9 x {stride} - 2 x {padding} + {kernel} + {extra} = {size}; it "
-                f"must be {10 * stride}. Solve 2 padding - output_padding = kernel - stride: what if that is odd?"
+                f"With {call} = {found}, 10 pixels become 9 x {stride} - 2 x {padding} + {kernel} + {extra} = {size}; "
+                f"it must be {10 * stride}. Solve 2 padding - output_padding = kernel - stride: what if that is odd?"
             )
         wanted = (kernel - stride) % 2
         expect(extra, wanted, f"the output_padding of {call}", "It is needed only where kernel - stride is odd.")
@@ -60,8 +60,8 @@ def _check_convolution(answer: Any) -> None:
     for shape, kernel, stride in (((2, 2), (2, 2), 2), ((3, 4), (3, 3), 1), ((3, 4), (3, 3), 2), ((4, 2), (2, 3), 3)):
         y, k = rng.standard_normal(shape), rng.standard_normal(kernel)
         hint = (
-            f"Spread y with {stride - 1} zeros between its values, put {kernel[0] - 1} rows and {kernel[1] - 1} columns "
-            "of zeros around, and convolve with the kernel turned by 180 degrees."
+            f"Spread y with {stride - 1} zeros between its values, put {kernel[0] - 1} rows and {kernel[1] - 1} "
+            "columns of zeros around, and convolve with the kernel turned by 180 degrees."
         )
         what = f"the result for y {shape}, k {kernel}, stride {stride}"
         expect(answer(y.copy(), k.copy(), stride), _transposed(y, k, stride), what, hint)
