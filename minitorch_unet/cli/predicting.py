@@ -47,6 +47,7 @@ def add_predicting(command: Command) -> None:
         "auto, which looks at the labels)",
     )  # fmt: skip
     path_option(evaluate, "--field-of-view", "FOLDER", "where vessels are judged: masks NAME, NAME_mask or NAME_fov")
+    tile_options(evaluate, memory=False)
     object_options(evaluate)
     path_option(evaluate, "--json", "FILE", "also write the scores to this file")
     path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
@@ -109,7 +110,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
+    tiling, _ = tiling_of(options)
     network, metadata = load_network(options.checkpoint, options.device)
+    if remark := doubt(network, tiling):
+        print(remark, file=sys.stderr)
     how = opening(source_of(options))
     if how["labels"] == "auto" and how["foreground"] is None and how["colours"] is None:
         # Then they mean what they meant in training.
@@ -121,7 +125,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         dataset = select(dataset, options.only)
     families, remarks = choose_families(options.scores, dataset, objects_of(options), options.field_of_view)
     with Progress(options.quiet) as progress:
-        scores = evaluate(network, dataset, progress.count, families)
+        scores = evaluate(network, dataset, progress.count, families, tiling)
     print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe(), *remarks]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
@@ -131,5 +135,5 @@ def run_evaluate(options: argparse.Namespace) -> int:
         atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
     if options.panel:
         samples = [dataset[i] for i in range(min(4, len(dataset)))]
-        panel(samples, [predict_probabilities(network, s.image) for s in samples], options.panel)
+        panel(samples, [predict_probabilities(network, s.image, how=tiling) for s in samples], options.panel)
     return 0
