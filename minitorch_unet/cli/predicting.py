@@ -90,12 +90,17 @@ def run_predict(options: argparse.Namespace) -> int:
         print(f"device: {describe_device(options.device)}", file=sys.stderr)
     if remark := doubt(network, how):
         print(remark, file=sys.stderr)
-    with Progress(options.quiet) as progress:
-        for path in predict_files(
-            network, find_images(options.images), options.output, options.format and f".{options.format}",
-            progress.count, options.instances, objects_of(options), how, memory,
-        ):  # fmt: skip
-            progress.write(str(path))
+    try:
+        with Progress(options.quiet) as progress:
+            for path in predict_files(
+                network, find_images(options.images), options.output, options.format and f".{options.format}",
+                progress.count, options.instances, objects_of(options), how, memory,
+            ):  # fmt: skip
+                progress.write(str(path))
+    except KeyboardInterrupt:
+        if any(options.output.glob(".*.unfinished")):
+            print("the same command goes on where this one stopped, in the image it was at", file=sys.stderr)
+        raise
     return 0
 
 
