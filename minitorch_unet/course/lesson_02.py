@@ -48,7 +48,7 @@ def _below(result: Node) -> list[Node]:
 
 def _check_eager(answer: Any) -> None:
     hint = "b's gradient is 1 at the first visit and 2 at the second; each time a is given all of it, twice."
-    expect(answer, 6, "eager_gradient", hint)
+    expect(answer, 6, "eager_gradient", hint, tell=False)
 
 
 def _check_quotient(answer: Any) -> None:
@@ -65,12 +65,14 @@ def _check_order(answer: Any) -> None:
     rng = np.random.default_rng(2)
     for size in (1, 2, 5, 12, 40):
         result = _graph(rng, size)[-1]
-        _judge_order(result, list(answer(result)))
+        _judge_order(result, answer(result))
     result = _chain(10_000)
-    _judge_order(result, list(answer(result)))
+    _judge_order(result, answer(result))
 
 
-def _judge_order(result: Node, order: list[Any]) -> None:
+def _judge_order(result: Node, order: Any) -> None:
+    if not isinstance(order, list):
+        raise WrongAnswer(f"topological_order(...) is a {type(order).__name__}; it must be a list of nodes.")
     wanted = _below(result)
     strange = [node for node in order if node not in wanted] if len(wanted) < 100 else []
     if strange:

@@ -58,7 +58,7 @@ def _check_judge(answer: Any) -> None:
     noise = noisy.copy()
     noise[2] = 1e-9
     cases = [
-        (good, good * (1 + 1e-9), True, "equal but for the tenth digit"),
+        (good, good * (1 + 1e-9), True, "both are equal but for the tenth digit"),
         (good, off, False, "one of six elements is off by 1 %"),
         (1e-7 * good, 1e-7 * off, False, "all are about 1e-7, and one is off by 1 %"),
         (1e7 * good, 1e7 * good * (1 + 1e-9), True, "all are about 1e7, and equal but for the tenth digit"),
@@ -70,7 +70,9 @@ def _check_judge(answer: Any) -> None:
     for analytic, numeric, wanted, text in cases:
         with np.errstate(all="ignore"):
             found = answer(analytic.copy(), numeric.copy())
-        if np.ndim(found) or bool(found) != wanted:
+        if np.ndim(found):
+            raise WrongAnswer(f"is_right gives an array of shape {np.shape(found)}; it must be a single True or False.")
+        if bool(found) != wanted:
             raise WrongAnswer(
                 f"is_right says {found} where {text}; it must say {wanted}. Compare the largest "
                 "|a - n| / max(|a|, |n|, floor), where floor is a small share of the largest |a|."

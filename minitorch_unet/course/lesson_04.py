@@ -38,8 +38,8 @@ def _check_convolve(answer: Any) -> None:
     for c, h, w, filters, r, s in ((1, 3, 3, 1, 3, 3), (2, 5, 6, 3, 3, 3), (3, 6, 4, 2, 1, 2)):
         x, k = rng.standard_normal((c, h, w)), rng.standard_normal((filters, c, r, s))
         wanted = F.conv2d(mt.Tensor(x[None]), mt.Tensor(k)).numpy()[0]
-        hint = f"x has shape {x.shape}, w {k.shape}; every filter sums over all {c} input channels."
-        expect(answer(x.copy(), k.copy()), wanted, "the result", hint)
+        hint = "y[k, p, q] is the sum of w[k, c, r, s] x[c, p + r, q + s] over the channels c and over r and s."
+        expect(answer(x.copy(), k.copy()), wanted, f"the result for x {x.shape}, w {k.shape}", hint)
 
 
 def _check_input(answer: Any) -> None:

@@ -22,7 +22,7 @@ def _check_counts(answer: Any) -> None:
     for n, kernel, stride, padding in cases:
         counts = _transposed(np.ones((1, n)), np.ones((1, kernel)), stride)[0]
         wanted = counts[padding : len(counts) - padding]
-        hint = f"Input i stamps the pixels from {stride} i - {padding} to {stride} i - {padding} + {kernel - 1}."
+        hint = f"Input i stamps {kernel} pixels, from {stride} i - {padding} on; outputs begin at 0."
         expect(answer(n, kernel, stride, padding), wanted, f"stamp_counts({n}, {kernel}, {stride}, {padding})", hint)
 
 
@@ -50,7 +50,7 @@ def _check_output_padding(answer: Any) -> None:
         for size in range(kernel, kernel + 7):
             out = (size + 2 * padding - kernel) // stride + 1
             back = (out - 1) * stride - 2 * padding + kernel
-            hint = f"The convolution makes {out} pixels of {size}; without output_padding they go back to {back}."
+            hint = f"The convolution makes size {out} of size {size}; without output_padding it goes back to {back}."
             call = f"output_padding_for({size}, {kernel}, {stride}, {padding})"
             expect(answer(size, kernel, stride, padding), size - back, call, hint)
 

@@ -14,6 +14,9 @@ def _check_output(answer: Any) -> None:
         sizes = mt.UNetSizes(depth)
         for n in [*range(1, 100), *range(180, 210), 508, 512, 524, 570, 572]:
             found, legal = answer(n, depth), sizes.is_legal(n)
+            if legal and found is None:
+                stages = " ".join(str(size) for _, size in sizes.trace(n))
+                raise WrongAnswer(f"output_size({n}, {depth}) is None, but the size is legal: the maps are {stages}.")
             if not legal and found is not None:
                 try:
                     sizes.trace(n)
