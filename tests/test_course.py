@@ -134,8 +134,11 @@ def test_right_and_wrong_answers(number: int, exercise: Exercise) -> None:
          "wrong: answers.py, line 3: AttributeError: 'int' object has no attribute 'sum'"),
         ("def add(a, b):\n    return add(a, b)\n",
          "wrong: answers.py, line 2: a function calls itself without end, or too deeply"),
-        ("def add(a, b):\n    raise SystemExit\n", "wrong: answers.py, line 2: SystemExit: "),
-        ("def add(a):\n    return a\n", "wrong: TypeError: add() takes 1 positional argument but 2 were given"),
+        ("def add(a, b):\n    raise SystemExit\n", "wrong: answers.py, line 2: SystemExit"),
+        ("def add(a):\n    return a\n",
+         "wrong: it does not fit the question: TypeError: add() takes 1 positional argument but 2 were given"),
+        ("def add(a, b):\n    ...\ndef add(a, b):\n    return a + b\n", "right"),
+        ("def add(a, b):\n    return a + b\nadd = ...\n", "not answered yet: replace the `...` in line 3"),
         ("add = 5\n", "wrong: `add` is a int; it must be a function"),
         ("def add(a, b):\n    import numpy as np\n    return np.array([a, b])[..., :].sum()\n", "right"),
     ],
@@ -176,10 +179,15 @@ def test_expect_compares_all_kinds_of_numbers() -> None:
         ([1, [2, 3]], [1, 2], "is a list; it must be numbers"),
         ("other", "same", "is 'other', which is not right"),
         (np.zeros((2, 2)), np.eye(2), r"at \[0, 0\] is 0; it must be 1 \(2 of 4 values differ\)"),
-        (1.1e6, 1e6, "is 1.1e\\+06; it must be 1e\\+06"),
+        (1.1e6, 1e6, r"is 1.1e\+06; it must be 1e\+06"),
+        (1.01e-8, 1e-8, "is 1.01e-08; it must be 1e-08"),
+        (5161985, 5161984, "is 5161985; it must be 5161984"),
+        ([0.5, 0.0], [0.5, -1], r"at \[1\] is 0; it must be -1"),
     ):
         with pytest.raises(WrongAnswer, match=text):
-            expect(found, wanted, "the answer")
+            expect(found, wanted, "the answer", tolerance=1e-7)
+    with pytest.raises(WrongAnswer, match=r"^the answer is 3, which is not right\. Add\.$"):
+        expect(3, 5, "the answer", "Add.", tell=False)
 
 
 # ---------------------------------------------------------------------------------------------- the commands
@@ -195,7 +203,7 @@ def test_start_fill_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert main(["start", "1"]) == 2
     assert capsys.readouterr().err.startswith("course: answers_01.py exists already and stays as it is")
     assert main(["solution", "1"]) == 0
-    Path("mine.py").write_text(capsys.readouterr().out, encoding="utf-8")
+    Path("mine.py").write_text(capsys.readouterr().out, encoding="utf-8-sig")  # as Windows' editor does
     assert main(["check", "1", "mine.py"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "4 of 4 right"
     assert main(["show", "1"]) == 0
