@@ -2,13 +2,12 @@
 # # 10. Overlap-tile: pieces that equal the whole
 #
 # A microscope's picture may be larger than memory. So it is predicted in pieces, *tiles*, and the pieces are put
-# together. Usually that leaves seams. The U-Net was built so that it does not: done right, tiles give the same
-# numbers as one pass over the whole picture. Done almost right, they do not, and nothing tells you. This lesson shows
-# both.
+# together. Usually that leaves seams. The U-Net was built so that it does not: done right, tiles give the same numbers
+# as one pass over the whole picture. Done almost right, they do not, and nothing tells you. This lesson shows both.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
@@ -20,15 +19,14 @@ from minitorch_unet.data import extract, normalise, predict_tiled, tile_origins,
 mt.manual_seed(0)
 network = mt.UNet(base=4, depth=3, dtype=np.float64)  # untrained: exactness does not depend on the weights
 size_in, size_out, halo = 132, network.sizes.output_size(132), network.sizes.halo
-print(f"a tile: {size_in} pixels in, {size_out} out, halo {halo}; poolings: {network.sizes.depth}, grid {network.sizes.grid}")
+print(f"a tile: {size_in} pixels in, {size_out} out, a halo of {halo}; {network.sizes.depth} poolings")
 
 # %% [markdown]
 # ## A window for every tile
 #
-# All convolutions are valid, so no score is computed from invented pixels, and a tile's scores are those of its
-# middle. To predict `size_out` pixels the network reads a *window* with a halo on each side. Windows overlap, their
-# scores do not. At the picture's border the halo sticks out; there the picture is mirrored, without repeating the
-# edge pixel.
+# All convolutions are valid, so no score is computed from invented pixels, and a tile's scores are those of its middle.
+# To predict `size_out` pixels the network reads a *window* with a halo on each side. Windows overlap, their scores do
+# not. At the picture's border the halo sticks out; there the picture is mirrored, without repeating the edge pixel.
 
 # %%
 print("mirrored:", extract(np.array([[10, 11, 12, 13]]), 0, -3, 1, 10)[0], "  (the picture is 10 11 12 13)")
@@ -92,8 +90,8 @@ show(figure, "10_difference")
 #
 # ## Why: pooling has a phase
 #
-# A 2 × 2 pooling pairs elements 0 1, 2 3, 4 5 ... of its input. A tile that begins one pixel further on pairs 1 2, 3
-# 4 ...: other pairs, other maxima. Here is one row of pixels, pooled from the beginning and from further on:
+# A 2 × 2 pooling pairs elements 0 1, 2 3, 4 5 ... of its input. A tile that begins one pixel further on pairs 1 2, 3 4
+# ...: other pairs, other maxima. Here is one row of pixels, pooled from the beginning and from further on:
 
 # %%
 row = np.array([3, 9, 4, 1, 5, 2, 8, 7, 6, 0, 2, 1])
@@ -109,8 +107,8 @@ for begin in (0, 1, 2):
 
 # %% [markdown]
 # From pixel 2 the numbers are those of pixel 0 without the first. From pixel 1 they are others. Behind three poolings
-# the same holds for steps of 2 · 2 · 2 = 8 pixels: that is `network.sizes.grid`. The paper's network has four
-# poolings and a grid of 16; its tile of 388 scores has to move by 384.
+# the same holds for steps of 2 · 2 · 2 = 8 pixels: that is `network.sizes.grid`. The paper's network has four poolings
+# and a grid of 16; its tile of 388 scores has to move by 384.
 #
 # Which origins agree with the whole? Try all of them, on one row of windows:
 

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 11. Why it trains: first weights, momentum, one large tile
 #
-# The paper's recipe is short: Gaussian weights of standard deviation sqrt(2/N), SGD with momentum 0.99, a batch of
-# one. Each of the three looks arbitrary. This lesson takes each away, or changes it, and looks at what happens.
+# The paper's recipe is short: Gaussian weights of standard deviation sqrt(2/N), SGD with momentum 0.99, a batch of one.
+# Each of the three looks arbitrary. This lesson takes each away, or changes it, and looks at what happens.
 
 # %%
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import pyplot as plt
 
 import minitorch_unet as mt
 from minitorch_unet import functional as F
@@ -20,10 +20,10 @@ rng = np.random.default_rng(0)
 # ## 1. First weights: nothing may grow or fade with depth
 #
 # One value of a map is a sum of N products, weight times input: N = 9 · 64 = 576 for a 3 × 3 convolution of 64
-# channels. If the weights have variance c/N, then the sum's variance is c times the inputs' mean square. ReLU cuts
-# off half of it. So each layer multiplies the mean square by c/2, and the size of the values (its root, *rms*) by
-# sqrt(c/2). Twenty layers multiply it twenty times. Try it with layers of 576 inputs (fully connected ones, so that
-# no border disturbs).
+# channels. If the weights have variance c/N, then the sum's variance is c times the inputs' mean square. ReLU cuts off
+# half of it. So each layer multiplies the mean square by c/2, and the size of the values (its root, *rms*) by
+# sqrt(c/2). Twenty layers multiply it twenty times. Try it with layers of 576 inputs (fully connected ones, so that no
+# border disturbs).
 
 # %%
 layers = 20
@@ -37,74 +37,71 @@ for c, colour in ((1, "tab:blue"), (2, "black"), (4, "tab:red")):
         maps.append(F.relu(layer(maps[-1])))
     gradients = mt.grad((maps[-1] * inputs).sum(), maps)  # of a loss that has nothing to do with the maps
     forward, backward = ([np.sqrt((t.data**2).mean()) for t in tensors] for tensors in (maps, gradients))
-    print(f"c = {c}: rms after {layers} layers {forward[-1]:9.3g}, by the rule {np.sqrt(c / 2) ** layers * forward[0]:9.3g}")
-    axes[0].semilogy(forward, "o-", color=colour, markersize=3, label=f"variance {c}/N")
-    axes[1].semilogy(backward, "o-", color=colour, markersize=3, label=f"variance {c}/N")
+    print(f"c = {c}: rms behind {layers} layers {forward[-1]:.3g}, by the rule {np.sqrt(c / 2) ** layers:.3g}")
+    for axis, values in zip(axes, (forward, backward), strict=True):
+        axis.semilogy(values, ".-", color=colour, label=f"variance {c}/N")
 axes[0].set(xlabel="layer", ylabel="rms of the map", title="Forward: size of the values", xticks=range(0, 21, 4))
-axes[1].set(xlabel="layer", ylabel="rms of its gradient", title="Backward: size of the gradients", xticks=range(0, 21, 4))
+axes[1].set(xlabel="layer", ylabel="rms", title="Backward: size of the map's gradient", xticks=range(0, 21, 4))
 axes[0].legend()
 show(figure, "11_initial_weights")
 
 # %% [markdown]
-# Only c = 2 keeps values and gradients about as large as they were. The U-Net has 18 such layers one behind the
-# other. With c = 1 the scores would be a thousandth of what they should be, and so would be the gradients of the
-# first layers (read the right picture from right to left: that is the way they go).
+# Only c = 2 keeps values and gradients about as large as they were. (Gradients go from right to left.) The U-Net's
+# longest way leads through 18 such layers: with c = 1, what arrives would be 500 times too small, and so on the way
+# back.
 #
 # ## 2. Momentum 0.99: a memory of a hundred steps
 #
-# SGD keeps a velocity, v = m v + g, and moves by lr v. A gradient's share of the velocity is 1, then m, then m², ...
-# in all 1/(1 − m). If the gradient is always the same, v grows to g/(1 − m): with m = 0.99 each step is as long as if
-# the learning rate were 100 times as large. *Effective* learning rate: lr/(1 − m).
+# SGD keeps a velocity, v = m v + g, and moves by lr v. A gradient's share of the velocity is 1, then m, then m², ... in
+# all 1/(1 − m). If the gradient is always the same, v grows to g/(1 − m): with m = 0.99 each step is as long as if the
+# learning rate were 100 times as large. *Effective* learning rate: lr/(1 − m).
 
 # %%
 parameter = nn.Parameter(np.zeros(1))
-optimizer = mt.optim.SGD([parameter], lr=0.001, momentum=0.99)
-moves = []
+optimizer, places = mt.optim.SGD([parameter], lr=0.001, momentum=0.99), [0.0]
 for _ in range(600):
-    before = parameter.data[0]
     parameter.grad = mt.Tensor(np.ones(1))  # always the same gradient
     optimizer.step()
-    moves.append(before - parameter.data[0])
+    places.append(parameter.item())
+moves = -np.diff(places)
 print(f"moves with lr 0.001 and gradient 1: first {moves[0]:.4f}, hundredth {moves[99]:.4f}, last {moves[-1]:.4f}")
 
 # %% [markdown]
-# The price is delay: after a hundred steps the velocity has reached 63 % (1 − 0.99¹⁰⁰). A bad learning rate shows
-# late, too.
+# The price is delay: after a hundred steps the velocity has reached 63 % (1 − 0.99¹⁰⁰). A bad rate shows late, too.
 #
-# What is it good for? Not for averaging noise away: lr v is as noisy, over many steps, as plain SGD with lr/(1 − m).
-# It is good for *narrow valleys*. Below, the loss is (x² + 5000 y²)/2. Plain SGD with a rate above 2/5000 jumps from
-# wall to wall across y, ever higher. With momentum such jumps, whose sign changes each step, cancel in v, while the
-# slow way along x adds up.
+# What is it good for? Not for averaging noise away: in the end every gradient, with its noise, has moved the parameter
+# by lr/(1 − m) of itself. It is good for *narrow valleys*. Below, the loss is (x² + 5000 y²)/2. Plain SGD with a rate
+# above 2/5000 jumps from wall to wall across y, ever higher. With momentum such jumps, whose sign changes at each step,
+# cancel in v, while the slow way along x adds up.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-for momentum, lr, colour in ((0, 4.1e-4, "tab:red"), (0, 3.5e-4, "tab:blue"), (0.9, 3.5e-4, "tab:orange"), (0.99, 3.5e-4, "black")):
+plans = (0, 4.1e-4, "tab:red"), (0, 3.5e-4, "tab:blue"), (0.9, 3.5e-4, "tab:orange"), (0.99, 3.5e-4, "black")
+for momentum, lr, colour in plans:
     place = nn.Parameter(np.array([10.0, 0.3]))
     optimizer = mt.optim.SGD([place], lr=lr, momentum=momentum)
-    path, loss = [place.data.copy()], []
-    for _ in range(2000):
+    path, loss = [place.data.copy()], [0.0]
+    while len(loss) <= 2000 and loss[-1] < 1e4:
         energy = (place * place * np.array([0.5, 2500.0])).sum()
-        loss.append(energy.item())
-        if loss[-1] > 1e4:
-            break
         optimizer.backward_and_step(energy)
+        loss.append(energy.item())
         path.append(place.data.copy())
     text = f"momentum {momentum:g}, rate {lr:g}"
-    print(f"{text}: loss after {len(loss):4} steps {loss[-1]:.2g}")
+    print(f"{text}: loss after {len(loss) - 1} steps {loss[-1]:.2g}")
     axes[0].plot(*np.array(path[:80]).T, "o-", color=colour, markersize=2, linewidth=0.6, label=text)
-    axes[1].semilogy(np.convolve(loss, np.ones(40) / 40, "valid"), color=colour, label=text)
-axes[0].set(xlabel="x, flat", ylabel="y, steep", xlim=(2, 10.3), ylim=(-0.9, 0.9), title="The first 80 steps, from (10, 0.3)")
-axes[1].set(xlabel="step", ylabel="loss", title="Loss, mean of 40 steps")
+    axes[1].semilogy(np.convolve(loss[1:], np.ones(30) / 30, "valid"), color=colour, label=text)
+axes[0].set(xlabel="x, flat", ylabel="y, steep", xlim=(2, 10.3), ylim=(-0.9, 0.9), title="80 steps from (10, 0.3)")
+axes[1].set(xlabel="step", ylabel="loss", title="Loss, mean of 30 steps")
 axes[1].legend(fontsize=8)
 show(figure, "11_momentum")
 
 # %% [markdown]
 # ## 3. A batch of one is a batch of many pixels
 #
-# The loss is a mean over the *pixels* of a tile. A tile of 100 × 100 scores already averages ten thousand terms, so
-# its gradient is far less noisy than "one image" sounds. But neighbours resemble each other: they count for less than
-# as many pixels taken from everywhere. Noise below: how far a batch's gradient lies from that of all pictures,
-# divided by the length of that.
+# The loss is a mean over the *pixels* of a tile. A tile of 100 × 100 scores averages ten thousand terms, so its
+# gradient is far less noisy than "one image" sounds. But neighbours resemble each other: they count for less than as
+# many pixels taken from everywhere. Noise below: how far a batch's gradient lies from that of all pictures, by the
+# length of that.
 
 # %%
 samples = [SyntheticCells(8, 128, seed=4)[i] for i in range(8)]
@@ -113,7 +110,7 @@ network = mt.UNet(base=4, depth=2)
 
 
 def gradient(size_out, places):
-    """Gradient of all weights as one vector, for a batch of tiles: (picture, top, left); beyond its border it is mirrored."""
+    """Gradient of all weights as one vector, for a batch of tiles (picture, top, left)."""
     size_in, halo = size_out + 2 * network.sizes.halo, network.sizes.halo
     images = [extract(samples[i].image, top - halo, left - halo, size_in, size_in) for i, top, left in places]
     labels = [extract(samples[i].label, top, left, size_out, size_out) for i, top, left in places]
@@ -128,16 +125,14 @@ for name, plan, colour in (
     ("one tile, larger and larger", [(4, 1), (12, 1), (28, 1), (60, 1), (100, 1)], "black"),
     ("more and more tiles of 4 × 4", [(4, 1), (4, 9), (4, 25)], "tab:orange"),
 ):
-    pixels, noise = [tiles * size_out**2 for size_out, tiles in plan], []
+    noise = []
     for size_out, tiles in plan:
         batches = [gradient(size_out, rng.integers((8, 254, 254), size=(tiles, 3))) for _ in range(24)]
         noise.append(np.linalg.norm(batches - everything, axis=1).mean() / np.linalg.norm(everything))
         read = tiles * (size_out + 2 * network.sizes.halo) ** 2
-        print(f"{tiles:2} of {size_out:3} × {size_out:3} = {pixels[len(noise) - 1]:5} pixels, {read:5} read: noise {noise[-1]:.2f}")
-    axis.loglog(pixels, noise, "o-", color=colour, label=name)
+        print(f"{tiles:2} of {size_out:3} × {size_out:3} pixels, {read:5} read: noise {noise[-1]:.2f}")
+    axis.loglog([tiles * size_out**2 for size_out, tiles in plan], noise, "o-", color=colour, label=name)
 axis.set(xlabel="pixels in the batch", ylabel="noise / length of the gradient", title="Many pixels are a batch")
-axis.set_yticks([0.25, 0.5, 1], ["0.25", "0.5", "1"], minor=False)
-axis.minorticks_off()
 axis.legend()
 show(figure, "11_batch")
 
