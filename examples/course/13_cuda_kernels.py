@@ -113,9 +113,9 @@ for axis, title, values in zip(axes, titles, zip(*counts.values(), strict=True),
 show(figure, "13_memory")
 
 # %% [markdown]
-# There are 256 · 32 · 144 = 1,179,648 products to add up. The naive kernel loads two numbers for each. In a tile of T ×
-# T results each loaded number serves T threads, so the loads are 2/T of the products: 1/8 for T = 16, 1/16 for T =
-# 32. *Sectors* are fewer than loads, as the lanes of a naive warp all want the same x, and neighbouring weights.
+# There are 256 · 32 · 144 products to add up. The naive kernel loads two numbers for each. In a tile of 16 × 16 results
+# each loaded number serves 16 threads: the loads are 2/16 of the products. In one of 32 × 32 they are 2/32. *Sectors*
+# are fewer than loads, as the lanes of a naive warp all want the same x, and neighbouring weights.
 #
 # In shared memory (right) `tiled` needs about two passes for the products of a warp, one for each factor. A thread that
 # keeps 4 × 4 sums reads 8 numbers for 16 products, and needs far fewer.

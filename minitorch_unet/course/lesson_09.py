@@ -27,7 +27,7 @@ def _check_example(answer: Any) -> None:
                "The label is not padded: its pixel (top, left) is the first.")  # fmt: skip
         size_in = size_out + 2 * halo
         hint = (
-            f"It is {size_in} = {size_out} + 2 * {halo} pixels wide. Row 0 of `padded` is row -{halo} of the image, and "
+            f"It is {size_in} = {size_out} + 2 * {halo} pixels wide. Row 0 of `padded` is row -{halo} of the image; "
             f"the window begins {halo} above the tile."
         )
         expect(found[0], padded[:, top : top + size_in, left : left + size_in], f"the image of {where}", hint)

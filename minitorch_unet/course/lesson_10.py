@@ -40,8 +40,8 @@ def _check_halo(answer: Any) -> None:
     for depth in range(7):
         wanted = UNetSizes(depth).halo
         hint = (
-            "A convolution at level k takes off 2^k pixels of the input on each side. There are two at each level going "
-            f"down, two at each going up, and two at the bottom, level {depth}."
+            "A convolution at level k takes off 2^k pixels of the input on each side. There are two at each level "
+            f"going down, two at each going up, and two at the bottom, level {depth}."
         )
         expect(answer(depth), wanted, f"halo({depth})", hint)
 

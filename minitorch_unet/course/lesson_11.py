@@ -80,7 +80,7 @@ def weight_scale(channels, filters, rows, columns):
             "def weight_scale(channels, filters, rows, columns):\n    return np.sqrt(2 / channels)\n",
             "def weight_scale(channels, filters, rows, columns):\n    return 2 / (channels * rows * columns)\n",
             "def weight_scale(channels, filters, rows, columns):\n    return np.sqrt(2 / (filters * rows * columns))\n",
-            "def weight_scale(channels, filters, rows, columns):\n    return np.sqrt(1 / (channels * rows * columns))\n",
+            "def weight_scale(channels, filters, rows, columns):\n    return (channels * rows * columns) ** -0.5\n",
         ],
         check=_check_scale,
     ),

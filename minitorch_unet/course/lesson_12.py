@@ -74,7 +74,7 @@ def _check_products(answer: Any) -> None:
         wanted = [float(d[i : i + 3] @ g) for i in (0, 1)]
         expect([_value(v) for v in found], wanted, f"the results for d {d.tolist()}, g {g.tolist()}", f"Case {case}.")
         if products[0] > 4:
-            raise WrongAnswer(f"The results are right, but took {products[0]} products; the lesson's m0 to m3 are four.")
+            raise WrongAnswer(f"The results are right, but took {products[0]} products; the lesson's m0 to m3 take 4.")
 
 
 def _check_intensity(answer: Any) -> None:

@@ -59,7 +59,7 @@ def _check_barriers(answer: Any) -> None:
         if place not in chosen:
             raise WrongAnswer(f"One is needed at {place}: {text}.")
     if chosen != set("AB"):
-        raise WrongAnswer(f"None is needed at {', '.join(sorted(chosen - set('AB')))}: behind it all is a thread's own.")
+        raise WrongAnswer(f"None is needed at {', '.join(sorted(chosen - set('AB')))}: what follows is a thread's own.")
 
 
 EXERCISES = [
