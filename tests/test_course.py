@@ -175,10 +175,14 @@ def test_expect_compares_all_kinds_of_numbers() -> None:
         ([1, [2, 3]], [1, 2], "is a list; it must be numbers"),
         ("other", "same", "is 'other', which is not right"),
         (np.zeros((2, 2)), np.eye(2), r"at \[0, 0\] is 0; it must be 1 \(2 of 4 values differ\)"),
-        (1.1e6, 1e6, "is 1.1e\\+06; it must be 1e\\+06"),
+        (1.1e6, 1e6, r"is 1.1e\+06; it must be 1e\+06"),
+        (5161985, 5161984, "is 5161985; it must be 5161984"),
+        ([0.5, 0.0], [0.5, -1], r"at \[1\] is 0; it must be -1"),
     ):
         with pytest.raises(WrongAnswer, match=text):
-            expect(found, wanted, "the answer")
+            expect(found, wanted, "the answer", tolerance=1e-7)
+    with pytest.raises(WrongAnswer, match=r"^the answer is 3, which is not right\. Add\.$"):
+        expect(3, 5, "the answer", "Add.", tell=False)
 
 
 # ---------------------------------------------------------------------------------------------- the commands
