@@ -16,7 +16,7 @@ from minitorch_unet.data import SyntheticCells, extract, weight_map
 from minitorch_unet.instances import label_objects
 from minitorch_unet.tiled import predict_probabilities
 
-training = [SyntheticCells(12, 256, seed=0)[i] for i in range(12)]
+training = list(SyntheticCells(12, 256, seed=0))
 weights = [weight_map(sample.instances) for sample in training]  # equation 2, see lesson 8
 unseen = SyntheticCells(1, 256, seed=1000)[0]
 first = training[0]
@@ -119,7 +119,7 @@ errors[~prediction & (unseen.label == 1)] = (0.10, 0.35, 0.80)
 panels = [("unseen image", unseen.image[0], {"cmap": "gray"}), ("label", unseen.label, {"cmap": "gray"})]
 grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
 panels += [(f"P(cell) after {n} steps", looks[n], grey) for n in (10, 50, 100, steps)]
-panels += [(f"{ids.max()} objects", colours, {"cmap": "tab20"}), ("errors: red too much, blue missed", errors, {})]
+panels += [(f"{ids.max()} objects", colours, {"cmap": "tab20"}), ("errors: red false, blue missed", errors, {})]
 for axis, (title, values, how) in zip(axes.flat, panels, strict=True):
     axis.imshow(values, interpolation="nearest", **how)
     axis.set_title(title, fontsize=10)
@@ -129,9 +129,9 @@ print(f"{unseen.instances.max()} cells were drawn, {ids.max()} objects found")
 
 # %% [markdown]
 # First the network learns that bright is cell. Then outlines appear, at last the dark seams between cells that touch.
-# Most errors that are left follow outlines, a pixel wide. Blots, if there are any, lie where the light differs from what
-# the training pictures had. More pictures, more steps and more channels make both fewer; `minitorch-unet demo` shows
-# what a minute does.
+# Most errors that are left follow outlines, a pixel wide. Blots, if there are any, lie where the light differs from
+# what the training pictures had. More pictures, more steps and more channels make both fewer; `minitorch-unet demo`
+# shows what a minute does.
 #
 # ## Questions
 #

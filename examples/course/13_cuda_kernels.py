@@ -22,8 +22,8 @@ if simulator_unavailable_reason():  # no g++, or not Linux
 # A convolution is a product of matrices, y = A · B. A row of A belongs to a pixel m, a column of B to a filter k, and
 # the sum runs over z: nine taps times C channels. A is never written down: `under` says where its element lies in x.
 #
-# Code marked `__global__` is a *kernel*. It runs once for each *thread*; threads come in *blocks*, and a block shares a
-# small fast memory, `__shared__`. `__syncthreads()` is a barrier: nobody passes it before all of the block are there.
+# A *kernel* (`__global__`) runs once for each *thread*. Threads come in *blocks*; a block shares a small fast memory,
+# `__shared__`. `__syncthreads()` is a barrier: nobody passes it before all of the block are there.
 
 # %%
 SOURCE = r"""
@@ -33,7 +33,6 @@ __device__ int under(int m, int z) {         // the image has P + 2 rows and col
   return (row * (P + 2) + column) * C + z % C;
 }
 
-// One thread, one result.
 extern "C" __global__ void naive(const float* x, const float* w, float* y) {
   const int m = blockIdx.x * 8 + threadIdx.x / K, k = threadIdx.x % K;
   float sum = 0;
@@ -81,20 +80,20 @@ rng = np.random.default_rng(0)
 x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((18, 18, 16), (144, 32)))
 windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(0, 1))
 truth = windows.transpose(0, 1, 3, 4, 2).reshape(256, 144) @ w
-LAUNCHES = {"naive": (32, 256), "tiled": ((16, 2), 256), "blocked": (8, 64)}  # blocks, threads of each
 
 
 def run(module, name, *more):
+    blocks, threads = {"naive": (32, 256), "tiled": ((16, 2), 256), "blocked": (8, 64)}[name]
     y = np.zeros((256, 32), np.float32)
-    module.get_function(name)(*LAUNCHES[name], (x, w, y, *more))
+    module.get_function(name)(blocks, threads, (x, w, y, *more))
     return abs(y - truth).max()  # the largest error
 
 
 # %% [markdown]
 # ## Count
 #
-# `mode="count"` notes every access. Threads go through the code in *warps* of 32 *lanes*. A warp's load from global
-# memory is answered in sectors of 32 bytes; one from shared memory takes a *pass*, or more where its banks are shared.
+# `mode="count"` notes every access. Threads go through the code in *warps* of 32. A warp's load from global memory is
+# answered in sectors of 32 bytes; one from shared memory takes a *pass*, or more where lanes meet in a bank.
 
 # %%
 module, counts = Module(SOURCE, mode="count"), {}
@@ -117,12 +116,9 @@ show(figure, "13_memory")
 # each loaded number serves 16 threads: the loads are 2/16 of the products. In one of 32 × 32 they are 2/32. *Sectors*
 # are fewer than loads, as the lanes of a naive warp all want the same x, and neighbouring weights.
 #
-# In shared memory (right) `tiled` needs about two passes for the products of a warp, one for each factor. A thread that
-# keeps 4 × 4 sums reads 8 numbers for 16 products, and needs far fewer.
-#
-# Counts are no times: the simulator has no caches and no clock. But they tell what a kernel asks for. An H100's float32
-# units are busy with some 20 operations for each byte from memory (middle). The package's own kernels make larger
-# tiles, and keep 8 × 8 sums a thread: [docs/cuda-kernels.md](../../docs/cuda-kernels.md).
+# In shared memory (right) `tiled` needs a pass for each factor of a warp's products. A thread that keeps 4 × 4 sums
+# reads 8 numbers for 16 products. Counts are no times: the simulator has no caches and no clock. But they tell what a
+# kernel asks for. The package's own kernels have larger tiles: [docs/cuda-kernels.md](../../docs/cuda-kernels.md).
 #
 # ## A race
 #

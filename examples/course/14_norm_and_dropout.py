@@ -65,12 +65,11 @@ show(figure, "14_gradient")
 #
 # ## Prediction: other statistics
 #
-# A prediction must not depend on what else is in the batch. So during training the layer keeps *running* statistics,
-# running = 0.9 running + 0.1 batch, and `eval()` makes it use those, as constants. They begin at mean 0 and variance 1,
-# and after n batches 0.9ⁿ of that beginning is still in them.
+# A prediction must not depend on what else is in the batch. So training keeps *running* statistics, running = 0.9
+# running + 0.1 batch, from mean 0 and variance 1 on, and `eval()` makes the layer use those, as constants.
 
 # %%
-samples = [SyntheticCells(6, 96, seed=2)[i] for i in range(6)]
+samples = list(SyntheticCells(6, 96, seed=2))
 mt.manual_seed(0)
 conv, norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
 running, batches = [0.0], []
@@ -90,19 +89,16 @@ axes[0].plot(range(1, 61), batches, ".", color="tab:orange", label="mean of each
 axes[0].plot(running, color="tab:blue", label="running mean")
 axes[0].set(xlabel="batch", ylabel="channel 0", title="The running mean follows")
 sizes = range(4, 95, 6)
-modes = (False, "eval(): running statistics", "black"), (True, "train(): the window's own", "tab:red")
-for mode, text, colour in modes:
-    norm.train(mode)
+for mode, text, colour in ((False, "eval(): running", "black"), (True, "train(): the window's own", "tab:red")):
     seen = []
     for size in sizes:
         low = 47 - size // 2
         window = samples[0].image[None, :, low : low + size, low : low + size]
-        seen.append(norm(conv(mt.Tensor(window))).data[0, 0, 46 - low, 46 - low])
+        seen.append(norm.train(mode)(conv(mt.Tensor(window))).data[0, 0, 46 - low, 46 - low])
     print(f"{text}: from {min(seen):.2f} to {max(seen):.2f}")
     axes[1].plot(sizes, seen, "o-", color=colour, label=text)
 axes[1].set(xlabel="side of the window", ylabel="channel 0", title="One pixel in larger and larger windows")
-for axis in axes:
-    axis.legend()
+figure.legend(loc="outside upper center", ncols=4)
 show(figure, "14_modes")
 
 # %% [markdown]
@@ -124,8 +120,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Dropout: noise on purpose
 #
-# In training each value becomes 0 with probability p; the others are divided by 1 − p, so that the mean stays what it
-# was. In prediction nothing happens. The masks change at every call.
+# In training each value becomes 0 with probability p, at every call others; the rest is divided by 1 − p, so that the
+# mean stays what it was. In prediction nothing happens.
 
 # %%
 F.manual_seed(1)

@@ -45,7 +45,7 @@ def _check_gradient(answer: Any) -> None:
         f"The weights of the pixels that count add up to {used:.4g} (of all pixels: {weights.sum():.4g}); "
         "a pixel labelled -100 has gradient 0."
     )
-    found = answer(F.softmax(scores, 1).numpy().copy(), labels.copy(), weights.copy())
+    found = answer(F.softmax(scores.detach(), 1).numpy().copy(), labels.copy(), weights.copy())
     expect(found, scores.grad, "the gradient", hint)
 
 

@@ -50,7 +50,7 @@ def _check_step(answer: Any) -> None:
     for step in range(3):
         wanted = _reference(networks[0], optimizers[0], image, label)
         found = answer(networks[1], optimizers[1], image, label)
-        expect(found, wanted, f"the loss of step {step + 1}", "It is the one before the update, as a number.")
+        expect(found, wanted, f"the loss of step {step + 1}", "It is F.cross_entropy of the scores, before the update.")
         hint = "The order is: loss, zero_grad, backward, step."
         hint += " The first step was right: what is left over from it?" if step else ""
         for (name, p), q in zip(networks[1].named_parameters(), networks[0].parameters(), strict=True):

@@ -65,14 +65,15 @@ def _value(number: Any) -> float:
 
 def _check_products(answer: Any) -> None:
     rng = np.random.default_rng(13)
-    for case in range(3):
+    for _ in range(3):
         d, g = rng.integers(-5, 6, 4).astype(float), rng.integers(-5, 6, 3).astype(float)
         products = [0]
         found = answer(*([_Counted(v, products) for v in values.tolist()] for values in (d, g)))
         if not isinstance(found, list | tuple | np.ndarray):
             raise WrongAnswer(f"four_products returned a {type(found).__name__}; it must be a list of two numbers")
         wanted = [float(d[i : i + 3] @ g) for i in (0, 1)]
-        expect([_value(v) for v in found], wanted, f"the results for d {d.tolist()}, g {g.tolist()}", f"Case {case}.")
+        hint = "m1 and m2 take half of g0 + g1 + g2, and half of g0 - g1 + g2."
+        expect([_value(v) for v in found], wanted, f"the results for d {d.tolist()}, g {g.tolist()}", hint)
         if products[0] > 4:
             raise WrongAnswer(f"The results are right, but took {products[0]} products; the lesson's m0 to m3 take 4.")
 
