@@ -98,8 +98,8 @@ show(figure, "11_momentum")
 #
 # The loss is a mean over the *pixels* of a tile. A tile of 100 × 100 scores averages ten thousand terms, so its
 # gradient is far less noisy than "one image" sounds. But neighbours resemble each other: they count for less than as
-# many pixels taken from everywhere. Noise below: how far a batch's gradient lies from that of all pictures, by the
-# length of that.
+# many pixels taken from everywhere. *Noise* is how far a batch's gradient lies from that of all pictures; that of one
+# tile of 4 × 4 pixels is 1.
 
 # %%
 samples = list(SyntheticCells(8, 128, seed=4))
@@ -124,12 +124,12 @@ for name, plan, colour in (
 ):
     noise = []
     for size_out, tiles in plan:
-        off = [gradient(size_out, rng.integers((8, 254, 254), size=(tiles, 3))) - everything for _ in range(24)]
-        noise.append(np.linalg.norm(off, axis=1).mean() / np.linalg.norm(everything))
+        off = [gradient(size_out, rng.integers((8, 254, 254), size=(tiles, 3))) - everything for _ in range(16)]
+        noise.append(np.linalg.norm(off, axis=1).mean())
         read = tiles * (size_out + 2 * network.sizes.halo) ** 2
-        print(f"{tiles:2} of {size_out:3} × {size_out:3} pixels, {read:5} read: noise {noise[-1]:.2f}")
-    axis.loglog([tiles * size_out**2 for size_out, tiles in plan], noise, "o-", color=colour, label=name)
-axis.set(xlabel="pixels in the batch", ylabel="noise / length of the gradient", title="Many pixels are a batch")
+        print(f"{tiles:2} of {size_out:3} × {size_out:3} pixels, {read:5} read: noise {noise[-1] / noise[0]:.2f}")
+    axis.loglog([tiles * size_out**2 for size_out, tiles in plan], noise / noise[0], "o-", color=colour, label=name)
+axis.set(xlabel="pixels in the batch", ylabel="noise of the gradient", title="Many pixels are a batch")
 axis.legend()
 show(figure, "11_batch")
 
