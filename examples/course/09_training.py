@@ -101,12 +101,12 @@ for step in range(steps):
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
 axis.plot(losses, color="tab:blue", alpha=0.3, linewidth=0.8, label="loss of each step")
 axis.plot(np.arange(19, steps), np.convolve(losses, np.ones(20) / 20, "valid"), color="tab:blue", label="mean of 20")
-axis.set(xlabel="step", ylabel="loss", ylim=(0, 0.9), title="Training")
+axis.set(xlabel="step", ylabel="loss", ylim=(0, 0.9))
 right = axis.twinx()
 scores = [intersection_over_union(p, unseen.label) for p in looks.values()]
 right.plot(list(looks), scores, "o-", color="tab:orange", label="IoU")
 right.set(ylabel="IoU on the unseen picture", ylim=(0, 1.03))
-figure.legend(loc="outside right upper")
+figure.legend(loc="outside upper center", ncols=3)
 show(figure, "09_curve")
 
 figure, axes = plt.subplots(2, 4, figsize=(12, 6.2), layout="constrained")

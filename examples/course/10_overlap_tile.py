@@ -15,6 +15,7 @@ import minitorch_unet as mt
 from minitorch_unet import functional as F
 from minitorch_unet.course import show
 from minitorch_unet.data import extract, normalise, predict_tiled, tile_origins, touching_cells
+from minitorch_unet.tiled import Tiling, predict_probabilities
 
 mt.manual_seed(0)
 network = mt.UNet(base=4, depth=3, dtype=np.float64)  # untrained: exactness does not depend on the weights
@@ -86,7 +87,7 @@ show(figure, "10_difference")
 # %% [markdown]
 # Look at the middle picture. Four tiles are black: they are right. Their rows and columns begin at 0 or 88, multiples
 # of 8. The others begin at 44 or 132, and are wrong *everywhere*, not just at their edges: a larger halo would not
-# help. The weights here are random; with trained ones the differences are smaller, and easier to overlook.
+# help. And nothing warns: each tile by itself looks like a prediction.
 #
 # ## Why: pooling has a phase
 #
@@ -124,6 +125,15 @@ axis.set(yscale="log", ylim=(1e-17, 1))
 axis.set_title("A tile equals the whole only where it begins on a multiple of 8")
 show(figure, "10_phase")
 print("exact at", [left for left, difference in enumerate(agreement) if difference < 1e-12])
+
+# %% [markdown]
+# `predict_probabilities` does all this: windows, mirroring, origins on the grid. In float32, in which networks usually
+# compute, sums are rounded otherwise where tiles lie otherwise; no more than that is left.
+
+# %%
+network.to(np.float32)
+one, many = (predict_probabilities(network, image, how=Tiling(tile=size)) for size in (enough, size_in))
+print(f"float32: one tile of {enough} and many of {size_in} differ by {np.abs(one - many).max():.1e} at most")
 
 # %% [markdown]
 # What else could break it: padding inside the network (zeros at every tile's edge), normalisation with the tile's own

@@ -128,7 +128,7 @@ for name, plan, colour in (
         noise.append(np.linalg.norm(off, axis=1).mean())
         read = tiles * (size_out + 2 * network.sizes.halo) ** 2
         print(f"{tiles:2} of {size_out:3} × {size_out:3} pixels, {read:5} read: noise {noise[-1] / noise[0]:.2f}")
-    axis.loglog([tiles * size_out**2 for size_out, tiles in plan], noise / noise[0], "o-", color=colour, label=name)
+    axis.semilogx([tiles * size_out**2 for size_out, tiles in plan], noise / noise[0], "o-", color=colour, label=name)
 axis.set(xlabel="pixels in the batch", ylabel="noise of the gradient", title="Many pixels are a batch")
 axis.legend()
 show(figure, "11_batch")

@@ -2,7 +2,7 @@
 # # 12. The CPU ladder: one convolution, seven speeds
 #
 # Nearly all the time of a U-Net goes into 3 × 3 convolutions. This lesson computes one layer in seven ways. All give
-# the same numbers. The slowest takes tens of thousands of times as long as the fastest.
+# the same numbers. The slowest takes thousands of times as long as the fastest.
 
 # %%
 import time
