@@ -20,7 +20,7 @@ from minitorch_unet import functional as F
 from minitorch_unet import nn, optim
 from minitorch_unet.course import show
 
-SIZE, T, STEPS = 16, 200, int(os.environ.get("MINITORCH_UNET_STEPS", "700"))
+SIZE, T, STEPS = 16, 200, int(os.environ.get("MINITORCH_UNET_STEPS", "1200"))
 rng = np.random.default_rng(15)
 mt.manual_seed(15)
 fonts = [ImageFont.load_default(size) for size in (54, 57, 60, 63)]  # drawn four times too large, then made smooth
@@ -110,7 +110,7 @@ for step in range(STEPS):
     x0, noise = pictures[i], rng.standard_normal((64, 1, SIZE, SIZE), dtype=np.float32)
     loss = F.mse_loss(network(signal[t] * x0 + sigma[t] * noise, t, labels[i]), mt.Tensor(x0))
     optimizer.backward_and_step(loss)
-    if step % 100 == 0 or step == STEPS - 1:
+    if step % max(1, STEPS // 10) == 0 or step == STEPS - 1:
         print(f"step {step:5}  loss {loss.item():.4f}")
 
 # %% [markdown]
