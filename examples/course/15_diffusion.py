@@ -5,7 +5,7 @@
 # Abbeel 2020). To destroy a picture is easy: noise does it. A U-Net learns to undo a little of that; and whoever can
 # undo a little at every strength of the noise can begin with noise alone and undo it all.
 #
-# This trains for half a minute; MINITORCH_UNET_STEPS=15000 in the environment gives better digits.
+# This trains for half a minute; MINITORCH_UNET_STEPS=5000 in the environment gives better digits.
 
 # %%
 import os
