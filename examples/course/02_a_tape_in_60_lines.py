@@ -105,6 +105,7 @@ print(f"engine   dc/da = {tensor.grad.item():g}")
 # the other, so it finds half. *eager* handed on 6, and then all 12, in which the first 6 counts again: a got 2
 # (6 + 12) = 36. Only the walk that waits until b's 12 is complete is right.
 #
+# `Value` and `ordered` are a whole engine in 25 lines; relu, exp, log and division make it the 60 of the title.
 # A true *tape*, a list of all steps as they happen, needs no sort: what uses b is written after b. Our engine
 # keeps no such list, so that numbers that nobody holds any more are freed; it sorts, like `ordered`.
 #

@@ -118,6 +118,9 @@ for name, function, given in (
     print(f"{name:9} passed: {result.passed}, compared: {result.checked}, kinks: {result.kinks}  {result.message}")
 
 # %% [markdown]
+# In the image with ties seven elements share the largest value of their window; no verdict is given on them.
+# The planted rule is found out: by its numbers, every gradient is half of what it should be.
+#
 # ## Questions
 #
 # `python -m minitorch_unet.course start 3` writes answers_03.py; fill it in, then

@@ -37,8 +37,11 @@ def route(function, x):
 #
 # Let the results have the gradients 1, 2, 3, and so on. The picture shows where they end up: with the winners;
 # spread evenly, for average pooling; added up, where windows overlap and one pixel wins several of them; and
-# nowhere, for a row or column that no window covers. 5 x 5 pixels give 2 x 2 results, and the last row and
-# column are lost. So sizes matter, which is the subject of lesson 7.
+# nowhere, for a row or column that no window covers.
+#
+# In the third picture 35 wins two windows, whose gradients are 5 and 8, and gets 13. In the fourth the last row
+# and column hold the largest values of all, 50, but 5 x 5 pixels make 2 x 2 windows, so nobody sees them. Sizes
+# matter, which is the subject of lesson 7.
 
 # %%
 cases = {
@@ -67,7 +70,7 @@ show(figure, "05_routes")
 # ## Ties
 #
 # If two values are the largest, there is no derivative (lesson 3), and somebody has to choose. The choices are
-# PyTorch's; a single number of a gradient tells them apart.
+# PyTorch's.
 
 # %%
 a, b = (mt.Tensor(2.0, requires_grad=True) for _ in range(2))

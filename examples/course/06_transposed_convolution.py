@@ -44,8 +44,8 @@ print("engine the same:", np.array_equal(stamped(small, kernel, 2), engine))
 #
 #     <conv x, y>  =  <x, convT y>         where <a, b> is the sum of all products a b
 #
-# because (T x)·y = x·(T^T y). A single equation that catches every error of size, stride, padding or direction:
-# it is how such a rule is tested best. And it is the gradient: the derivative of <conv x, y> in x is convT y.
+# because (T x)·y = x·(T^T y). This one equation catches errors of size, stride, padding and direction; it is
+# the best test of such a pair. And it is the gradient: the derivative of `<conv x, y>` in x is convT y.
 
 # %%
 rng = np.random.default_rng(0)

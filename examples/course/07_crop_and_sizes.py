@@ -60,9 +60,9 @@ print("merged:", merged.shape, " one row of the skip map's gradient:", skip.grad
 # %% [markdown]
 # ## Legal sizes
 #
-# A pooling needs an even size. Of an odd one it would drop the last row; the doubled map would no longer lie in
-# the middle of the skip map but half a pixel beside it, and all that is learnt about edges would be smeared. So
-# the network refuses, and says why.
+# A pooling needs an even size. Of an odd one it would drop the last row, as in lesson 5. The scores would then
+# no longer lie in the middle of the image, but half a pixel or more beside it, and so would every label that is
+# cut from the middle. The network refuses, and says why.
 
 # %%
 try:
@@ -107,7 +107,7 @@ show(figure, "07_receptive_field")
 
 # %% [markdown]
 # 188 pixels or 204: it depends on where in the pooling grid the pixel lies. The red cross marks the pixel
-# itself: it does not lie in the middle of what it sees. And it does not see the whole image of 572 pixels, as
+# itself: it does not lie exactly in the middle of what it sees. It never sees the whole image of 572 pixels, as
 # is often said. And what it sees counts unequally: a thousand times less near the border than in the middle.
 #
 # ## Questions

@@ -68,7 +68,7 @@ def lesson(number: int) -> Lesson:
 def expect(
     found: Any, wanted: Any, what: str, hint: str = "", tolerance: float = 1e-6, tell: bool = True
 ) -> None:  # fmt: skip
-    """Raise WrongAnswer unless `found` has the shape and, within `tolerance` of the largest, the values of `wanted`.
+    """Raise WrongAnswer unless `found` has the shape and, to `tolerance` times the largest, the values of `wanted`.
 
     what: names `found` in the message ("the gradient of x"). hint: a sentence added to it. tell: whether the message
     gives the right value (not where the value itself is the answer). Text is compared as it is; all else may be
@@ -91,7 +91,7 @@ def expect(
         refuse(f"has shape {a.shape}; it must have shape {b.shape}")
     elif a.size:
         error = np.abs(a.astype(float) - b)
-        bad = ~(error <= tolerance * max(1.0, float(np.abs(b).max())))  # written so that NaN is bad
+        bad = ~(error <= tolerance * (float(np.abs(b).max()) or 1.0))  # written so that NaN is bad
         if bad.any():
             index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
             where = f"at {list(index)} " if index else ""
