@@ -37,6 +37,13 @@ PROMISED = {
     5: ["[[[[37.0, 28.0], [18.0, 38.0]]]]", "[(0, 0), (0, 8), (8, 0), (8, 8)]", "6.2% of the windows"],
     6: ["-50.29413 = -50.29413, equals the gradient: True", "8 -> 3; back with output_padding 0 or 1: 7 or 8"],
     7: ["merge 0 388", "steps of {16}", "off altogether: {184}", "sees rows 0 to 187: 188", "rows 0 to 203: 204"],
+    8: ["83 are NaN, 53 infinite", "0 are NaN, 0 infinite", "gradient for class 1: [ 0.05 -0.05 -0.4   0.  ]"],
+    9: ["124 pixels in, 84 out: a halo of 20", "step 400: mean of the last 10 losses 0.1", "35 cells were drawn"],
+    10: ["origins [0, 44, 88, 132]", "from pixel 2:       [4 5 8 6 2]", "exact at [0, 8, 16, 24, 32]"],
+    11: ["first 0.0010, hundredth 0.0634, last 0.0998", "momentum 0, rate 0.00041: loss 1e+04 after 40 steps"],
+    12: ["131 operations for each byte", "six products:  1.0 and 2.0", "four products: 1.0 and 2.0"],
+    13: ["loads 2,359,296", "loads   147,456", "loads    73,728", "without the second: race in tiled"],
+    14: ["running mean after 5 -0.24", "needs more than one value per channel"],
 }
 
 

@@ -87,8 +87,8 @@ axes[1].legend()
 show(figure, "08_loss_and_gradient")
 
 # %% [markdown]
-# Left, the orange line ends where float32 does; the blue one goes on. Right, the gradient never exceeds 1: a pixel that
-# is wrong by far pulls no harder than one that is simply wrong, and one that is right lets go.
+# Left, the orange line ends where float32 does; the blue one goes on. Right, the gradient is never larger than 1: a
+# pixel that is wrong by far pulls no harder than one that is simply wrong, and one that is right lets go.
 #
 # ## Weights, and pixels that do not count
 #

@@ -95,7 +95,8 @@ for step in range(steps):
 
 # %% [markdown]
 # The loss begins near log 2 = 0.69, that of a network that knows nothing (lesson 8). It jumps from step to step,
-# because each tile is another task; the mean falls. IoU is 1 where prediction and label agree in every pixel.
+# because each tile is another task; the mean falls. IoU is 1 where prediction and label agree in every pixel. It need
+# not rise all the way: what is trained is the loss.
 
 # %%
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -130,14 +131,15 @@ print(f"{unseen.instances.max()} cells were drawn, {ids.max()} objects found")
 # %% [markdown]
 # First the network learns that bright is cell. Then outlines appear, at last the dark seams between cells that touch.
 # Most errors that are left follow outlines, a pixel wide. Blots, if there are any, lie where the light differs from
-# what the training pictures had. More pictures, more steps and more channels make both fewer; `minitorch-unet demo`
-# shows what a minute does.
+# what the training pictures had. Where fewer objects are found than cells were drawn, a seam has a hole, and two cells
+# hang together: a few pixels, which IoU hardly sees. [docs/scores.md](../../docs/scores.md) has scores that do. More
+# pictures, steps and channels help; `minitorch-unet demo` shows what a minute does.
 #
 # ## Questions
+#
+# `python -m minitorch_unet.course start 9` writes answers_09.py; fill it in, then
+# `python -m minitorch_unet.course check 9`.
 #
 # 1. `example`: which pixels of the image belong to a tile of the label?
 # 2. `train_step`: one turn of the loop.
 # 3. `iou`: with ignored pixels left out.
-#
-# `python -m minitorch_unet.course start 9` writes answers_09.py; fill it in, then
-# `python -m minitorch_unet.course check 9`.
