@@ -9,6 +9,7 @@ from .backend import (
     set_num_threads,
 )
 from .functional import manual_seed
+from .summary import summary
 from .tensor import (
     NonFiniteError,
     Tensor,
@@ -46,4 +47,5 @@ __all__ = [
     "remade",
     "set_float32_matmul_precision",
     "set_num_threads",
+    "summary",
 ]

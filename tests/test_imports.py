@@ -33,6 +33,7 @@ RANKS = {
     "data": 7,
     "schedules": 1,
     "optim": 7,
+    "summary": 7,
     "amp": 7.5,
     "graphs": 6,
     "unet": 7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -214,12 +215,12 @@ def test_the_flame_picture_shows_every_call_below_its_modules() -> None:
     assert names["forward"] == names["backward"] == 1 and names["first"] == names["first.0"] == 2
     assert "blocks" not in names  # a list is no module
     for name, x, y, width in boxes:
-        assert 0 <= x and x + width <= 1021
+        assert x >= 0 and x + width <= 1021
         above = [b for b in boxes if b[2] == y - 20 and b[1] <= x + 0.01 and x + width <= b[1] + b[3] + 0.01]
         assert len(above) == (name not in ("forward", "backward"))
     for y in {b[2] for b in boxes}:
         row = sorted(b[1:] for b in boxes if b[2] == y)
-        assert all(a[0] + a[2] <= b[0] + 0.01 for a, b in zip(row, row[1:], strict=False))
+        assert all(a[0] + a[2] <= b[0] + 0.01 for a, b in itertools.pairwise(row))
 
 
 def test_an_empty_profile_can_be_shown() -> None:

@@ -25,6 +25,7 @@ from ..ops.flops import backward_flops, forward_flops
 from ..tables import format_table
 from ..tensor import Node, Tensor
 from ..tensor.state import changed, state
+from ..tensor.walk import memory_of
 from . import flame
 from .call import Call, set_self_times
 
@@ -232,13 +233,6 @@ def own_arrays(saved: Mapping[str, Any], others: Sequence[Any]) -> Iterator[Any]
             if is_array(array) and not isinstance(array, Recipe) and memory_of(array) not in seen:
                 seen.add(memory_of(array))
                 yield array
-
-
-def memory_of(array: Any) -> int:
-    """What the array's memory belongs to: views of one array give the same number."""
-    while getattr(array, "base", None) is not None:
-        array = array.base
-    return id(array)
 
 
 def _bytes(gradient: Any) -> int:
