@@ -1,6 +1,7 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
 from . import amp, functional, nn, optim
+from .autograd_graph import draw_graph
 from .backend import (
     autocast,
     get_float32_matmul_precision,
@@ -33,6 +34,7 @@ __all__ = [
     "amp",
     "autocast",
     "detect_anomaly",
+    "draw_graph",
     "enable_grad",
     "from_dlpack",
     "functional",

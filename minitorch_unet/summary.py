@@ -69,7 +69,7 @@ class Summary:
         return "\n".join([
             f"parameters: {self.total_params:,} ({_mib(self.parameter_bytes)} MiB)"
             + (f", {frozen:,} of them not trained" if frozen else ""),
-            f"multiplications with an addition, forward: {self.total_mult_adds:,} ({self.total_mult_adds / 1e9:.2f} GMAC)",
+            f"MAC, forward: {self.total_mult_adds:,} ({self.total_mult_adds / 1e9:.2f} GMAC)",
             f"maps kept for the backward pass: {_mib(self.total_kept)} MiB",
         ])  # fmt: skip
 
@@ -122,7 +122,7 @@ def summary(network: Module, input_size: Sequence[int]) -> Summary:
     """
     tracer = _Tracer(network)
     with changed(profiler=tracer, naming=True):
-        result = traced(network, input_size)
+        _, result = traced(network, input_size)
     tracer.note_kept(result)
     parameters = network.parameters()
     layers = [_layer(tracer, *found) for found in _ordered(tracer, network, "", 0)]
@@ -132,18 +132,19 @@ def summary(network: Module, input_size: Sequence[int]) -> Summary:
     )  # fmt: skip
 
 
-def traced(network: Module, input_size: Sequence[int]) -> Any:
-    """`network(zeros)` with its history, run dry on the processor, for real on other devices; in evaluation mode."""
+def traced(network: Module, input_size: Sequence[int]) -> tuple[Tensor, Any]:
+    """zeros and `network(zeros)` with its history, run dry on the processor, for real elsewhere; in evaluation mode."""
     size = tuple(input_size)
     if not size or not all(isinstance(n, int | np.integer) and n > 0 for n in size):
-        raise ValueError(f"summary: input_size is {input_size!r}; it must be the input's shape, such as (1, 1, 572, 572)")
+        raise ValueError(f"input_size is {input_size!r}; it must be the input's shape, such as (1, 1, 572, 572)")
     tensors = [*network.parameters(), *(buffer for _, buffer in network.named_buffers())]
     device = tensors[0].device if tensors else "cpu"
     modes = [(module, module.training) for _, module in network.named_modules()]
     network.eval()
     try:
         with dry_run() if device == "cpu" else contextlib.nullcontext(), enable_grad(), changed(naming=True):
-            return network(Tensor(np.zeros(size, np.float32), device=device))
+            given = Tensor(np.zeros(size, np.float32), device=device)
+            return given, network(given)
     finally:
         for module, training in modes:
             module.training = training

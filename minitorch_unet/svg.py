@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
 LETTER = 6.6  # pixels of a letter, 11 pixels high, on average and rather too many
@@ -53,14 +54,33 @@ def text(x: float, y: float, content: str, classes: str = "") -> str:
     return f'<text x="{number(x)}" y="{number(y)}"{kind}>{escape(content)}</text>'
 
 
-def box(x: float, y: float, width: float, height: float, kind: str, hover: str, label: str = "") -> str:
-    """A rectangle of one of KINDS with a text that appears under the mouse, and perhaps one in it."""
+def box(
+    x: float, y: float, width: float, height: float, kind: str, hover: str, label: str = "", inside: str = ""
+) -> str:
+    """A rectangle of one of KINDS; `hover` appears under the mouse, `label` stands at its left. `inside`: more SVG."""
     rect = (
         f'<rect class="{kind}" x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
-        f'stroke-width="0.6"/>'
+        f'stroke-width="0.6" rx="2"/>'
     )
-    inside = text(x + 3, y + height / 2 + 4, label) if label else ""
-    return f"<g><title>{escape(hover)}</title>{rect}{inside}</g>"
+    written = text(x + 3, y + height / 2 + 4, label) if label else ""
+    return f"<g><title>{escape(hover)}</title>{rect}{written}{inside}</g>"
+
+
+def curve(points: Sequence[tuple[float, float]], dashed: bool = False) -> str:
+    """An arrow from the first point down to the last, by way of the others, upright at each of them."""
+    path = "M" + " ".join(map(number, points[0]))
+    for (x0, y0), (x1, y1) in pairwise(points):
+        middle = (y0 + y1) / 2
+        path += f"C{number(x0)} {number(middle)} {number(x1)} {number(middle)} {number(x1)} {number(y1)}"
+    x, y = points[-1]
+    tip = f"M{number(x - 3)} {number(y - 6)}L{number(x)} {number(y)}L{number(x + 3)} {number(y - 6)}z"
+    kind = "edge dashed" if dashed else "edge"
+    return f'<path class="{kind}" d="{path}"/><path class="head" d="{tip}"/>'
+
+
+def plate(x: float, y: float, width: float, height: float) -> str:
+    """A piece of paper under a text, which hides the line that it stands on."""
+    return f'<rect class="paper" x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"/>'
 
 
 def fitting(content: str, width: float) -> str:

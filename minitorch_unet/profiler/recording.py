@@ -184,7 +184,8 @@ class profile:
         rows = self.rows(by)
         inside = sum(row["time"] for row in rows)
         names = [name for name in ("op", "module", "phase") if not rows or name in rows[0]]
-        head = [*names, "calls", "ms", "%", "GFLOP", "GFLOP/s", "MiB made", "MiB kept"]
+        unit, prefix = (1e9, "G") if self.flops >= 1e9 else (1e6, "M")
+        head = [*names, "calls", "ms", "%", f"{prefix}FLOP", "GFLOP/s", "MiB made", "MiB kept"]
         head += ["MiB peak"] * self._profile_memory + ["shapes"] * (by == "call")
         lines = []
         for row in rows[:limit]:
@@ -192,14 +193,14 @@ class profile:
             lines.append([
                 *(row[name] or "-" for name in names), str(row["calls"]), f"{row['time'] * 1e3:.2f}",
                 f"{100 * row['time'] / self.total_time if self.total_time else 0:.1f}",
-                _in(row["flops"], 1e9), _in(rate, 1e9, 1), _in(row["bytes"], 2**20), _in(row["kept"], 2**20),
+                _in(row["flops"], unit), _in(rate, 1e9, 1), _in(row["bytes"], 2**20), _in(row["kept"], 2**20),
                 *([_in(row["peak"], 2**20)] * self._profile_memory), *([row["shapes"]] if by == "call" else []),
             ])  # fmt: skip
         if len(rows) > len(lines):
             lines.append([f"... {len(rows) - len(lines)} more"])
         lines.append(["outside operations", *[""] * len(names), f"{(self.total_time - inside) * 1e3:.2f}"])
         lines.append(["total", *[""] * (len(names) - 1), str(len(self.calls)), f"{self.total_time * 1e3:.2f}", "100.0",
-                      _in(self.flops, 1e9)])  # fmt: skip
+                      _in(self.flops, unit)])  # fmt: skip
         return head, lines
 
     def table(self, by: str = "op", limit: int | None = None) -> str:
