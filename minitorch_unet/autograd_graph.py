@@ -25,7 +25,7 @@ from .tensor.walk import memory_of, reverse_topological
 Shape = tuple[int, ...]
 COLOURS = {
     "forward": "blue: operations", "module": "grey: modules",
-    "leaf": "yellow: leaves", "parameter": "green: parameters",
+    "leaf": "yellow: leaves", "parameter": "green: parameters", "constant": "dashed: kept, without gradient",
 }  # fmt: skip
 LINE, PADDING, SMALL = 15, 12, (4, 15)  # pixels: height of a line, of a box's padding; of an edge's label
 
@@ -65,9 +65,9 @@ class AutogradGraph:
         labels = ["" if edge.shape is None else shape_text(edge.shape) for edge in self.edges]
         small = [(len(label) * svg.LETTER + SMALL[0], SMALL[1] if label else 0) for label in labels]
         place = layered(sizes, [(edge.source, edge.target) for edge in self.edges], small)
-        kinds = dict.fromkeys(COLOURS[box.kind] for box in self.boxes if box.kind in COLOURS)
+        kinds = dict.fromkeys(COLOURS[box.kind] for box in self.boxes)
         head = ["values flow down; back up each edge goes a gradient of the shape written on it",
-                f"{', '.join(kinds)}; dashed: kept, no gradient", self._counts()]  # fmt: skip
+                ", ".join(kinds), self._counts()]  # fmt: skip
         width = max(place.width, 28 + svg.LETTER * max(1.3 * len(self.title), *map(len, head)))
         parts, top, left = [svg.text(14, 22, self.title, "title")], 75, (width - place.width) / 2
         parts += [svg.text(14, 39 + 15 * i, line, "faint") for i, line in enumerate(head)]
@@ -225,9 +225,9 @@ class _Builder:
         for name, value in ({} if node.ctx is None else node.ctx.saved).items():
             arrays = list(saved_arrays({name: value}))
             if arrays:
-                lines.append(f"keeps {name}: {size_text(sum(a.nbytes for a in arrays))}")
+                lines.append(f"keeps {self._called(node, name)}: {size_text(sum(a.nbytes for a in arrays))}")
             elif isinstance(value, Recipe):
-                lines.append(f"makes {name} again")
+                lines.append(f"makes {self._called(node, name)} again")
             elif isinstance(value, float):
                 lines.append(f"{name} = {value:.4g}")
             elif value is not None:
@@ -236,6 +236,17 @@ class _Builder:
             lines.append("what it kept is gone")
         path = f" in {node.path}" if node.path else ""
         return Box("forward", node.op.name, lines, f"{node.op.name}{path} -> {shape}{hover}", [node])
+
+    def _called(self, node: Node, name: str) -> str:
+        """What to call a kept value: by where it comes from, else as the operation calls it."""
+        if name in node.saved_output:
+            return "its result"
+        source = node.parents[node.saved_inputs[name]] if name in node.saved_inputs else None
+        if isinstance(source, Node):
+            return f"{source.op.name}'s result"
+        if source is None and node.ctx is not None and name in node.saved_inputs:
+            return self.constants.get(memory_of(node.ctx.saved[name]), name)
+        return name if source is None or isinstance(source, Parameter) else self.names.get(id(source), name)
 
     def _module_box(self, path: str, nodes: list[Node], parameters: Sequence[Tensor]) -> Box:
         results = [shape_text(self.shapes[id(node)]) for node in nodes]

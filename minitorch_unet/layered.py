@@ -82,10 +82,12 @@ def layered(
     corners = [(b.x - left - w / 2, middle(b) - h / 2) for b, (w, h) in zip(boxes, sizes, strict=True)]
     routes = []
     for (source, target), chain in zip(edges, chains, strict=True):
-        points = [(_port(chain[0], chain[1], True) - left, middle(chain[0]) + sizes[source][1] / 2)]
+        x, low = _port(chain[0], chain[1], True) - left, tops[chain[0].row] + heights[chain[0].row]
+        points = [(x, middle(chain[0]) + sizes[source][1] / 2), (x, low)]  # out of the row before it turns aside
         for stop in chain[1:-1]:
             points += [(stop.x - left, tops[stop.row]), (stop.x - left, tops[stop.row] + heights[stop.row])]
-        points.append((_port(chain[-1], chain[-2], False) - left, middle(chain[-1]) - sizes[target][1] / 2))
+        x = _port(chain[-1], chain[-2], False) - left
+        points += [(x, tops[chain[-1].row]), (x, middle(chain[-1]) - sizes[target][1] / 2)]
         routes.append(points)
     labels = [(chain[-2].x - left, middle(chain[-2])) for chain in chains]
     return Layout(right - left, (tops[-1] + heights[-1] if rows else 0.0) + GAP, corners, routes, labels)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
-LETTER = 6.6  # pixels of a letter, 11 pixels high, on average and rather too many
+LETTER = 7.0  # pixels of a letter, 11 pixels high: rather too many than too few
 
 # Colours by kind: fill and edge on light paper, then on dark.
 KINDS = {
@@ -33,7 +33,7 @@ def _style() -> str:
     general = (
         ".mtu text{font:11px system-ui,sans-serif}.mtu .title{font-size:13px;font-weight:600}"
         ".mtu .name{font-weight:600}.mtu .edge{fill:none;stroke-width:1.2}.mtu .dashed{stroke-dasharray:4 3}"
-        ".mtu .middle{text-anchor:middle}"
+        ".mtu .middle{text-anchor:middle}.mtu .last{text-anchor:end}"
     )
     return f"<style>{general}{''.join(light)}@media(prefers-color-scheme:dark){{{''.join(dark)}}}</style>"
 
@@ -70,6 +70,9 @@ def curve(points: Sequence[tuple[float, float]], dashed: bool = False) -> str:
     """An arrow from the first point down to the last, by way of the others, upright at each of them."""
     path = "M" + " ".join(map(number, points[0]))
     for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 == x1:
+            path += f"V{number(y1)}"
+            continue
         middle = (y0 + y1) / 2
         path += f"C{number(x0)} {number(middle)} {number(x1)} {number(middle)} {number(x1)} {number(y1)}"
     x, y = points[-1]

@@ -33,15 +33,14 @@ def read(text: str) -> tuple[list[dict], list[list[tuple[float, float]]]]:
         boxes.append({"kind": rect.get("class"), "texts": texts, "x0": x, "y0": y, "x1": x + width, "y1": y + height})
     edges = []
     for path in (path for path in root.iter(f"{SVG}path") if "edge" in path.get("class")):
-        numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.get("d"))]
-        start, points = numbers[:2], []
-        for i in range(2, len(numbers), 6):
-            p = np.array([start, *np.reshape(numbers[i : i + 6], (3, 2))])
-            t = np.linspace(0, 1, 9)[:, None]
-            points += list(
-                (1 - t) ** 3 * p[0] + 3 * t * (1 - t) ** 2 * p[1] + 3 * t**2 * (1 - t) * p[2] + t**3 * p[3]
-            )
-            start = p[3]
+        start, *steps = re.findall(r"[MCV][^MCV]*", path.get("d"))
+        points = [tuple(map(float, start[1:].split()))]
+        for step in steps:
+            numbers = [float(n) for n in step[1:].split()]
+            ends = [*points[-1], *numbers] if step[0] == "C" else [*points[-1], *[points[-1][0], numbers[0]] * 3]
+            p, t = np.reshape(ends, (4, 2)), np.linspace(0, 1, 9)[1:, None]
+            curve = (1 - t) ** 3 * p[0] + 3 * t * (1 - t) ** 2 * p[1] + 3 * t**2 * (1 - t) * p[2] + t**3 * p[3]
+            points += [(float(x), float(y)) for x, y in curve]
         edges.append(points)
     return boxes, edges
 
@@ -126,7 +125,8 @@ def test_what_is_kept_and_where_gradients_go() -> None:
     assert graph.kept == 64  # relu's result, kept by it and twice by mul
     by_name = {box.title: box for box in graph.boxes}
     assert by_name["matmul"].lines == ["4×4", "keeps a: 64 B", "keeps b: 64 B"]
-    assert by_name["sum"].lines == ["scalar"] and by_name["mul"].lines[1:] == ["keeps a: 64 B", "keeps b: 64 B"]
+    assert by_name["sum"].lines == ["scalar"] and by_name["mul"].lines[1:] == ["keeps relu's result: 64 B"] * 2
+    assert by_name["relu"].lines[1:] == ["keeps its result: 64 B"]
     named = [(graph.boxes[e.source].title, graph.boxes[e.target].title, e.shape) for e in graph.edges]
     assert named == [
         ("a", "matmul", (4, 4)), ("b", "matmul", (4, 4)), ("matmul", "relu", (4, 4)),
@@ -166,7 +166,7 @@ def test_the_unet_by_modules_and_by_operations() -> None:
         graph = mt.draw_graph(network, (1, 1, 188, 188), levels=levels)
         check_drawing(graph)
         assert sum(len(box.nodes) for box in graph.boxes) == 9 + 4 + 4 + 4 + 1  # blocks, pools, up, crops, head
-        assert graph._repr_svg_() == graph.svg() and len(graph.svg()) < 60_000
+        assert graph._repr_svg_() == graph.svg() and len(graph.svg()) < 65_000
     shown = [box.title for box in mt.draw_graph(network, (1, 1, 188, 188)).boxes if box.kind == "module"]
     assert shown == [
         "down.0", "down.1", "down.2", "down.3", "down.4",
@@ -238,6 +238,13 @@ def test_the_command_draws_an_expression(tmp_path: Path, capsys: pytest.CaptureF
     assert [box["texts"][:2] for box in boxes if box["kind"] == "forward"] == [
         ["matmul", "5×3"], ["add", "5×3"], ["relu", "5×3"], ["sum", "scalar"],
     ]  # fmt: skip
+
+
+def test_the_picture_in_the_docs_is_what_the_command_draws() -> None:
+    text = "relu(a @ b + c).sum()"
+    value, tensors = evaluate(text)
+    shown = Path(__file__).parents[1] / "docs" / "images" / "graph-expression.svg"
+    assert mt.draw_graph(value, names=tensors, title=text).svg() == shown.read_text(encoding="utf-8")
 
 
 def test_the_command_s_refusals(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,9 @@ def spans(calls: Sequence[Call], paths: Collection[str], begin: float) -> list[S
         start, end = call.start - begin, call.end - begin
         while inner and inner[-1] <= start:
             inner.pop()
-        levels = [call.phase, *module_levels(call.module, paths)]
+        # Updates within a module are those of `backward_and_step`, in the midst of the backward pass.
+        phase = "backward" if call.phase == "update" and call.module else call.phase
+        levels = [phase, *module_levels(call.module, paths)]
         if not inner:
             same = 0
             while same < min(len(levels), len(open_)) and open_[same].name == levels[same]:
@@ -51,7 +53,7 @@ def spans(calls: Sequence[Call], paths: Collection[str], begin: float) -> list[S
             found += open_[same:]
             del open_[same:]
             for row in range(same, len(levels)):
-                kind = call.phase if row == 0 else "module"
+                kind = phase if row == 0 else "module"
                 open_.append(Span(row, start, end, levels[row], kind, ""))
         shapes = f"{_shapes(call.inputs)} -> {_shapes(call.outputs)}" if call.outputs else ""
         found.append(Span(len(open_) + len(inner), start, end, call.name, call.phase, shapes))
@@ -67,7 +69,7 @@ def draw(calls: Sequence[Call], paths: Collection[str], begin: float, end: float
     """The picture as SVG text; paths: of the modules, begin and end: of the profile, in the calls' seconds."""
     boxes = spans(calls, paths, begin)
     total = end - begin or 1.0
-    height = TOP + ROW * (1 + max((box.row for box in boxes), default=0)) + 10
+    bottom = TOP + ROW * (1 + max((box.row for box in boxes), default=0))
     parts = [svg.text(LEFT, 24, f"{len(calls)} calls in {total * 1e3:.1f} ms", "title")]
     for box in boxes:
         x, width = LEFT + WIDTH * box.start / total, WIDTH * (box.end - box.start) / total
@@ -76,4 +78,7 @@ def draw(calls: Sequence[Call], paths: Collection[str], begin: float, end: float
         hover = f"{box.name}: {(box.end - box.start) * 1e3:.2f} ms, {100 * (box.end - box.start) / total:.1f} %"
         hover += f"\n{box.detail}" if box.detail else ""
         parts.append(svg.box(x, TOP + ROW * box.row, width, ROW - 1, box.kind, hover, svg.fitting(box.name, width - 6)))
-    return svg.document(WIDTH + 2 * LEFT, height, parts, "where the time of a step went")
+    for part in range(5):  # a scale
+        x, place = LEFT + WIDTH * part / 4, {0: "", 4: " last"}.get(part, " middle")
+        parts.append(svg.text(x, bottom + 16, f"{total * part / 4 * 1e3:.1f} ms", f"faint{place}"))
+    return svg.document(WIDTH + 2 * LEFT, bottom + 26, parts, "where the time of a step went")
