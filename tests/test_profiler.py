@@ -14,6 +14,8 @@ import pytest
 import minitorch_unet as mt
 from minitorch_unet import functional as F
 from minitorch_unet import nn
+from minitorch_unet.backend import simulator_unavailable_reason
+from minitorch_unet.graphs import GraphedStep
 from minitorch_unet.ops import OPS
 from minitorch_unet.profiler import Call, profile
 from minitorch_unet.profiler.call import set_self_times
@@ -116,6 +118,25 @@ def trained(profiled: bool, device: str) -> list[bytes]:
 
 def test_recording_changes_no_bit(device: str) -> None:
     assert trained(True, device) == trained(False, device)
+
+
+@pytest.mark.skipif(simulator_unavailable_reason() is not None, reason="needs the simulator")
+def test_a_gpu_is_waited_for_before_and_after_each_call_unless_a_graph_is_captured() -> None:
+    from minitorch_unet.simulator import standin
+
+    a = tensor(4, device="simulate")
+    with standin.counting() as seen, profile(profile_memory=True) as p:
+        (a * a).sum().backward()
+    assert len(p.calls) == 4 and sum(seen.syncs.values()) == 8
+    assert p.calls[0].live >= 512  # a piece of the device's memory
+
+    optimizer = mt.optim.SGD([a], lr=0.1)
+    step = GraphedStep(lambda x: optimizer.backward_and_step((a * mt.Tensor(x)).sum()) or a)
+    with profile() as p:
+        for _ in range(4):
+            step(np.ones(4, np.float32), device="simulate")
+    assert step.captured
+    assert [c.name for c in p.calls].count("SGD") == 3  # the last step was a replay, which calls nothing
 
 
 def test_nothing_is_recorded_outside_a_profile() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backend import describe_device, dry_run
-from .options import Command, machine_options, whole
+from .options import Command, whole
 
 if TYPE_CHECKING:
     from ..unet import UNet
@@ -58,7 +58,8 @@ def add_graph(command: Command) -> None:
         ("--channels", 1, "channels of an image"), ("--classes", 2, "classes of the scores"),
     ):  # fmt: skip
         network.add_argument(name, type=whole(1), default=default, metavar="N", help=f"{text} (default: {default})")
-    machine_options(graph)
+    graph.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (default: all cores at hand)")
+    graph.add_argument("--device", default="cpu", metavar="DEVICE", help="where --profile takes steps (default: cpu)")
 
 
 def run_graph(options: argparse.Namespace) -> int:
