@@ -18,7 +18,7 @@ from .module_groups import module_groups
 from .nn import Module, Parameter
 from .ops import Recipe
 from .summary import saved_arrays, traced
-from .tables import format_table
+from .tables import format_table, size_text
 from .tensor import Node, Tensor
 from .tensor.walk import memory_of, reverse_topological
 
@@ -276,11 +276,3 @@ def _kept(node: Node) -> list[Any]:
 def shape_text(shape: Shape) -> str:
     """2×3; "scalar" for a single value without axes."""
     return "×".join(map(str, shape)) or "scalar"
-
-
-def size_text(size: int) -> str:
-    """Bytes in the fitting unit."""
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"

@@ -18,13 +18,12 @@ from .backend import dry_run, is_array
 from .nn import Module
 from .ops import Op, Recipe
 from .ops.flops import products
-from .tables import format_table
+from .tables import format_table, size_text
 from .tensor import Tensor, enable_grad
 from .tensor.state import changed, state
 from .tensor.walk import memory_of, reverse_topological
 
 Shape = tuple[int, ...]
-HEAD = ("module", "kind", "output", "parameters", "MAC", "MiB out", "MiB kept")
 
 
 @dataclasses.dataclass
@@ -52,32 +51,38 @@ class Summary:
     total_mult_adds: int
     total_kept: int
 
-    def rows(self, depth: int = 3) -> list[list[str]]:
-        """The table's lines down to `depth` levels below the network."""
-        return [
+    def table(self, depth: int = 3, html: bool = False) -> str:
+        """The layers down to `depth` levels below the network, as text."""
+        small = max(layer.output_bytes for layer in self.layers) < 2**20
+        unit, name = (2**10, "KiB") if small else (2**20, "MiB")
+        head = ["module", "kind", "output", "parameters", "MAC", f"{name} out", f"{name} kept"]
+        lines = [
             [
                 "  " * layer.depth + (layer.path.rsplit(".", 1)[-1] if layer.depth > 1 else layer.path or "network"),
                 layer.kind, "×".join(map(str, layer.output)) if layer.output is not None else "-",
-                f"{layer.parameters:,}", f"{layer.macs:,}", _mib(layer.output_bytes), _mib(layer.kept),
+                f"{layer.parameters:,}", f"{layer.macs:,}",
+                f"{layer.output_bytes / unit:,.2f}", f"{layer.kept / unit:,.2f}",
             ]
             for layer in self.layers if layer.depth <= depth
         ]  # fmt: skip
+        return format_table(head, lines, html)
 
     def totals(self) -> str:
         """The sums as text."""
         frozen = self.total_params - self.trainable_params
+        unit, prefix = (1e9, "G") if self.total_mult_adds >= 1e8 else (1e6, "M")
         return "\n".join([
-            f"parameters: {self.total_params:,} ({_mib(self.parameter_bytes)} MiB)"
+            f"parameters: {self.total_params:,} ({size_text(self.parameter_bytes)})"
             + (f", {frozen:,} of them not trained" if frozen else ""),
-            f"MAC, forward: {self.total_mult_adds:,} ({self.total_mult_adds / 1e9:.2f} GMAC)",
-            f"maps kept for the backward pass: {_mib(self.total_kept)} MiB",
+            f"MAC, forward: {self.total_mult_adds:,} ({self.total_mult_adds / unit:.2f} {prefix}MAC)",
+            f"maps kept for the backward pass: {size_text(self.total_kept)}",
         ])  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{format_table(HEAD, self.rows())}\n\n{self.totals()}"
+        return f"{self.table()}\n\n{self.totals()}"
 
     def _repr_html_(self) -> str:
-        return f"{format_table(HEAD, self.rows(), html=True)}<pre>{self.totals()}</pre>"
+        return f"{self.table(html=True)}<pre>{self.totals()}</pre>"
 
 
 class _Tracer:
@@ -182,7 +187,3 @@ def _layer(tracer: _Tracer, path: str, depth: int, module: Module) -> Layer:
         if _within(owner, path):
             layer.output, layer.output_bytes = shape, size
     return layer
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.2f}"

@@ -1,4 +1,4 @@
-"""Tables as text and as HTML."""
+"""Tables as text and as HTML, and what is written in them."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ def _is_of_numbers(cells: Sequence[str]) -> bool:
 def _row(cells: Sequence[str], right: Sequence[bool], tag: str) -> str:
     style = [' style="text-align: right"' if r else "" for r in right]
     return f"<tr>{''.join(f'<{tag}{s}>{escape(c)}</{tag}>' for c, s in zip(cells, style, strict=True))}</tr>"
+
+
+def size_text(size: int) -> str:
+    """Bytes in the fitting unit."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
