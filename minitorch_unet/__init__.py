@@ -1,6 +1,7 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
 from . import amp, functional, nn, optim
+from .autograd_graph import draw_graph
 from .backend import (
     autocast,
     get_float32_matmul_precision,
@@ -9,6 +10,7 @@ from .backend import (
     set_num_threads,
 )
 from .functional import manual_seed
+from .summary import summary
 from .tensor import (
     NonFiniteError,
     Tensor,
@@ -32,6 +34,7 @@ __all__ = [
     "amp",
     "autocast",
     "detect_anomaly",
+    "draw_graph",
     "enable_grad",
     "from_dlpack",
     "functional",
@@ -46,4 +49,5 @@ __all__ = [
     "remade",
     "set_float32_matmul_precision",
     "set_num_threads",
+    "summary",
 ]

@@ -23,7 +23,7 @@ from minitorch_unet.train import BEST, LAST, LOG
 __all__ = ["one_thread"]
 
 COMMANDS = (
-    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "gradcheck", "plan",
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "graph", "gradcheck", "plan",
     "compile", "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
@@ -88,6 +88,7 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
         ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
         ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("doctor", ["RUN", "--data", "--predictions", "--json", "--whole-images", "--foreground", "--validation"]),
+        ("graph", ["EXPRESSION", "CHECKPOINT", "--tensor", "--output", "--tree", "--profile", "--all", "--size"]),
         ("gradcheck", ["filter", "--device"]),
         ("info", ["checkpoint"]),
     ],

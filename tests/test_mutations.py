@@ -280,7 +280,7 @@ FIRST_ORDER = [
            overwriting_pool),
     rule("avg_pool2d: padding ignored", f + "avg_pool2d: overlapping", "sum_pool2d",
          lambda ctx, gy: (ctx.ops.sum_pool2d_scatter(gy, input_size=ctx.size, **(ctx.how | {"padding": (0, 0)})),)),
-    Mutation("walk in the order of discovery", "unet.UNet: valid, depth 1", walk, "_reverse_topological",
+    Mutation("walk in the order of discovery", "unet.UNet: valid, depth 1", walk, "reverse_topological",
              lambda right: preorder),
 ]  # fmt: skip
 

@@ -71,7 +71,7 @@ def _start_gradient(output: Tensor, gradient: Any) -> Array:
     return data.astype(output.dtype, copy=False)
 
 
-def _reverse_topological(roots: Sequence[Node]) -> list[Node]:
+def reverse_topological(roots: Sequence[Node]) -> list[Node]:
     """All nodes that the roots were computed from, each after every node that uses it. Iterative: any depth goes."""
     order: list[Node] = []
     seen: set[int] = set()
@@ -121,7 +121,7 @@ def walk(
             if on_gradient is None or not on_gradient(leaf, as_tensor):
                 leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
             else:  # the gradient may now be released, and its number belong to another array
-                handed_out.discard(_memory(as_tensor.data))
+                handed_out.discard(memory_of(as_tensor.data))
         elif key in wanted:
             results[key] = gradient
 
@@ -129,10 +129,10 @@ def walk(
     with changed(recording=record, module_path=state.module_path):
         for output, weight in zip(outputs, weights, strict=True):
             start = _start_gradient(output, weight)
-            handed_out.add(_memory(start))
+            handed_out.add(memory_of(start))
             keep_history = record and isinstance(weight, Tensor)
             accumulate(source_of(output), weight if keep_history else Tensor(start) if record else start)
-        order = _reverse_topological([t.node for t in outputs if t.node is not None])
+        order = reverse_topological([t.node for t in outputs if t.node is not None])
         for target in itertools.chain(*(node.parents for node in order), map(source_of, outputs)):
             if isinstance(target, Tensor):
                 uses[id(target)] = uses.get(id(target), 0) + 1
@@ -190,15 +190,15 @@ def _whole(gradient: Any) -> Any:
 def _own(gradient: Any, handed_out: set[int]) -> Tensor:
     """As a Tensor that may be changed: copied if its memory is also the caller's or another's, or a broadcast view."""
     data = gradient.data if isinstance(gradient, Tensor) else gradient
-    shared = _memory(data) in handed_out or 0 in data.strides
-    handed_out.add(_memory(data))
+    shared = memory_of(data) in handed_out or 0 in data.strides
+    handed_out.add(memory_of(data))
     if isinstance(gradient, Tensor):
         return gradient * 1.0 if shared else gradient
     # A freed gradient's id may come again, so a copy must not show: the memory order decides which kernel updates.
     return Tensor(data.copy(order="K") if shared else data)
 
 
-def _memory(array: Array) -> int:
+def memory_of(array: Array) -> int:
     """What the array's memory belongs to: views of one array give the same number."""
     while getattr(array, "base", None) is not None:
         array = array.base
