@@ -16,6 +16,7 @@ RANKS = {
     "errors": 0,
     "kernels": 0,
     "files": 1,
+    "pages": 1,
     "checkpoint": 2,
     "config": 2,
     "simulator": 1,
