@@ -78,8 +78,11 @@ def grey8(values: np.ndarray, low: float | None = None, high: float | None = Non
     return np.rint(np.clip((values - low) / ((high - low) or 1.0), 0, 1) * 255).astype(np.uint8)
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture (H, W), (H, W, 3) or (H, W, 4) of uint8 as a PNG file."""
+def png(picture: np.ndarray, colours: np.ndarray | None = None) -> bytes:
+    """A picture (H, W), (H, W, 3) or (H, W, 4) of uint8 as a PNG file.
+
+    With `colours` (N, 3) uint8, N at most 256, the values of a picture (H, W) are numbers of these colours.
+    """
     from PIL import Image
 
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
@@ -87,13 +90,16 @@ def png(picture: np.ndarray) -> bytes:
             f"png: picture is {picture.dtype} of shape {picture.shape}; it must be uint8, (H, W[, 3 or 4])"
         )
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", optimize=True)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if colours is not None:
+        image.putpalette(colours.astype(np.uint8).tobytes())
+    image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def png_uri(picture: np.ndarray) -> str:
+def png_uri(picture: np.ndarray, colours: np.ndarray | None = None) -> str:
     """The picture as a data: URI, for `src`."""
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(png(picture, colours)).decode("ascii")
 
 
 def bytes_text(count: float) -> str:

@@ -52,6 +52,7 @@ RANKS = {
     "train": 10,
     "demo": 11,
     "doctor": 11,
+    "microscope": 11,
     "cli": 13,
     "__main__": 14,
 }

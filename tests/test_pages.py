@@ -84,6 +84,13 @@ def test_png_keeps_every_pixel(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(read, picture[::-1])
 
 
+def test_png_with_colours() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5, 3)).astype(np.uint8)
+    picture = np.array([[0, 1], [4, 3]], np.uint8)
+    read = np.asarray(Image.open(io.BytesIO(png(picture, colours))).convert("RGB"))
+    np.testing.assert_array_equal(read, colours[picture])
+
+
 def test_png_refuses_floats() -> None:
     with pytest.raises(ValueError, match="float64"):
         png(np.zeros((2, 2)))

@@ -16,6 +16,7 @@ from minitorch_unet import __version__
 from ..backend import check_device, set_num_threads, use_device
 from .data import add_data_commands
 from .doctor import add_doctor
+from .microscope import add_microscope
 from .options import HelpFormatter
 from .predicting import add_predicting
 from .tools import add_tools
@@ -31,6 +32,7 @@ examples:
   minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
   minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
   minitorch-unet doctor runs/mine
+  minitorch-unet inspect runs/mine image.png --label label.png -o inside.html
 """
 
 
@@ -81,5 +83,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_predicting(command)
     add_data_commands(command)
     add_doctor(command)
+    add_microscope(command)
     add_tools(command)
     return parser
