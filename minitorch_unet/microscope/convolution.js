@@ -2,11 +2,15 @@
 // One window of a convolution worked out: x times w, added up, bias, normalisation, ReLU. The products and sums are
 // computed here, from the numbers that the engine read, and stand beside what the engine computed.
 
+/** A table with a line below it, which may be wider than the table. */
+const captioned = (made, line) => element("div", { class: "captioned" }, made, element("div", {}, line));
+
 /** A grid of numbers; `marked(row, column)` says which are highlighted. */
 function grid(rows, caption, marked = () => false) {
+  const write = writer(rows.flat());
   const cells = rows.map((row, r) => element("tr", {}, ...row.map((value, c) =>
-    element("td", { "data-value": value, ...(marked(r, c) ? { class: "in" } : {}) }, text(value)))));
-  return element("table", { class: "grid" }, element("caption", {}, caption), element("tbody", {}, ...cells));
+    element("td", { "data-value": value, ...(marked(r, c) ? { class: "in" } : {}) }, write(value)))));
+  return captioned(element("table", { class: "grid" }, element("tbody", {}, ...cells)), caption);
 }
 
 /** Batch normalisation with its constants. */
@@ -20,7 +24,9 @@ function convolutionForm(window) {
     const sum = products.flat().reduce((a, b) => a + b, 0);
     total += sum;
     return element("div", { class: "term" }, element("h4", {}, name),
-      element("div", { class: "row" }, grid(x, "x"), "×", grid(w, "w"), "=", grid(products, `x·w, sum ${text(sum)}`)));
+      element("div", { class: "row" },
+        element("div", { class: "row" }, grid(x, "x"), "×", grid(w, "w")),
+        element("div", { class: "row" }, "=", grid(products, `x·w, sum ${text(sum)}`))));
   });
   const rows = [[`sum of ${plural(window.terms.length, "channel")} shown`, numberCell(total - window.rest)]];
   if (window.restCount) rows.push([`sum of the other ${plural(window.restCount, "channel")}`, numberCell(window.rest)]);
@@ -83,7 +89,7 @@ function showExample(row, column) {
   byId("example-body").replaceChildren(
     element("div", { class: "example" },
       grid(image, "image, 6 × 6", inside), grid(kernel, "kernel, 3 × 3"),
-      element("table", { class: "grid" }, element("caption", {}, "results, 4 × 4"), element("tbody", {}, ...buttons)),
+      captioned(element("table", { class: "grid" }, element("tbody", {}, ...buttons)), "results, 4 × 4"),
       grid(result.map((values) => values.map((value) => Math.max(0, value))), "after ReLU"),
       grid(pooled, "after 2 × 2 max pooling")),
     ...convolutionForm({ terms: [{ name: `window at row ${row}, column ${column}`, x: window, w: kernel }], rest: 0,

@@ -88,6 +88,7 @@ def _stage(number: int, r: StageRecord, by_name: dict[str, StageRecord], box: Bo
         up_first = r.stage.name == by_name[f"merge {r.stage.level} conv 1"].stage.inputs[0]
         first, second = (channels, other.shape[0]) if up_first else (other.shape[0], channels)
         above, below = (f"{first} + {second}", size) if r.stage.kind == "up" else ("", "")
+        middle = box.x + box.w if up_first else box.x  # where the two meet
     texts = "".join(
         f'<text x="{middle:.1f}" y="{y:.1f}"{extra}>{escape(text)}</text>'
         for text, y, extra in ((above, box.y - 6, ""), (below, box.y + box.h + 14, ' class="size"'))

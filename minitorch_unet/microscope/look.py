@@ -118,7 +118,7 @@ def look_at_weights(weight: np.ndarray, bias: np.ndarray | None, transposed: boo
     for k in range(len(shown)):
         for c in range(shown.shape[1]):
             board[k * (r + 1) : k * (r + 1) + r, c * (s + 1) : c * (s + 1) + s] = signed8(shown[k, c], reach)
-    colours = np.concatenate([SIGNED, [[128, 128, 128]]])
+    colours = np.concatenate([SIGNED, [[205, 205, 200]]])
     most = float(np.abs(weight).max())
     counts, _ = np.histogram(weight, BINS, (-most or -1.0, most or 1.0))
     return {

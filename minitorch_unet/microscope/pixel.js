@@ -66,7 +66,7 @@ function showPictures() {
   const measured = number < 0 ? null : data.pixels[number];
   if (measured?.box) {
     const [t, l, b, r] = measured.box;
-    marks.push(...outline("measured", l, t, r - l + 1, b - t + 1));
+    marks.push(outline("measured", l, t, r - l + 1, b - t + 1)[1]); // over the other one: its dashes let it show
   }
   marks.push(...cross("mark", column + halo + 0.5, row + halo + 0.5, seen[0] / 60));
   const figures = [figure(picture(data.pictures.image, seen, "the image and what the pixel sees of it", ...marks),

@@ -15,7 +15,7 @@ from .look import packed
 from .stages import Stage, places
 
 Pair = tuple[int, int]
-DETAILED = 8  # channels of a window that are shown term by term, those that contribute most; the rest as a sum
+DETAILED = 6  # channels of a window that are shown term by term, those that contribute most; the rest as a sum
 SHARES = (0.5, 0.9, 0.99)
 
 
@@ -36,7 +36,7 @@ def receptive_fields(network: UNet, image: np.ndarray, pixels: Sequence[Pair]) -
     The convolutions are computed directly: minimal filtering (Winograd) leaves rounding errors where the gradient is 0.
     """
     parameters = network.parameters()
-    kernels = kernels_for(image)
+    kernels: Any = kernels_for(image)
     usual = getattr(kernels, "algorithm", "")
     for p in parameters:
         p.requires_grad = False

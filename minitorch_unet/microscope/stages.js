@@ -51,7 +51,7 @@ function stageParts(stage) {
   ];
   if (stage.inputs.length) parts.push(element("p", { class: "small quiet" }, `Computed from ${stage.inputs.join(" and ")}.`));
   if (!stage.maps) return parts;
-  parts.push(statisticsOf(stage), ...deadUnits(stage));
+  parts.push(element("h3", {}, "Statistics"), statisticsOf(stage), ...deadUnits(stage));
   const sides = [mapsOf(stage.maps, "Feature maps",
     `Each map by itself: black is its smallest value, white its largest; both stand below it.`)];
   if (stage.gradients) {
@@ -67,13 +67,13 @@ function stageParts(stage) {
 }
 
 function statisticsOf(stage) {
-  const row = (name, s) => [name, ...["mean", "sd", "min", "max"].map((key) => numberCell(s[key])),
+  const row = (name, s) => [name, ...["mean", "sd", "min", "max"].map((key) => numberCell(s[key], 3)),
     element("td", { class: "number", "data-value": s.zeros }, `${(100 * s.zeros).toFixed(1)} %`)];
   const rows = [row("maps", stage.maps.statistics)];
   if (stage.gradients) rows.push(row("gradients", stage.gradients.statistics));
   if (stage.weights) rows.push(row("weights", stage.weights.statistics));
   if (stage.weights?.bias) rows.push(row("biases", stage.weights.bias));
-  if (stage.weightGradient) rows.push(row("gradients of weights", stage.weightGradient));
+  if (stage.weightGradient) rows.push(row("weight gradients", stage.weightGradient));
   return table(["", "mean", "sd", "min", "max", "zeros"], rows, { id: "statistics" });
 }
 

@@ -2,17 +2,38 @@
 // The slider: which operation runs, what is in memory after it, and the curve of bytes with its cursor.
 
 const { moments, constant } = data.tape;
-const CURVE = { width: 1000, height: 240, left: 64, bottom: 34, top: 12 };
+// What an operation does, forward and backward, for those who meet it here.
+const DOES = {
+  conv2d_relu: ["Every window times the weights, plus bias; what is negative becomes 0. The sources and the result are kept.",
+    "Where the ReLU gave 0 nothing passes. The rest gives the gradient of the weights, and of the maps before."],
+  conv2d: ["Every window times the weights, plus bias. The maps before are kept, for the gradient of the weights.",
+    "Gives the gradient of the weights, from the kept maps, and of the maps before, from the weights."],
+  conv2d_input_grad: ["Each pixel times a kernel, laid down beside its neighbours': a convolution run backwards.",
+    "An ordinary convolution of the gradient: the way back of an up-convolution."],
+  max_pool2d: ["The largest of each 2 × 2 pixels goes on; which one it was is kept.",
+    "Each gradient goes to the pixel that was the largest; the other three get 0."],
+  pad2d: ["The rim is cut off: a view, nothing is computed or copied.",
+    "The gradient is that of the window; outside it is 0. It joins the gradient that comes through the pooling."],
+  softmax_cross_entropy: ["Scores become probabilities; the loss is the mean of −log of the right class's.",
+    "The gradient of each score: probability minus 1 for the right class, minus 0 for the others, over the number of pixels."],
+  batch_norm: ["Each channel is shifted and scaled by constants learned in training, then the ReLU.",
+    "The gradient times the scale, where the ReLU let through."],
+  relu: ["What is negative becomes 0.", "The gradient passes where the result was above 0."],
+  cat: ["The channels of both are copied behind one another.", "The gradient is cut in two again."],
+};
+
 const totals = moments.map((m) => constant + m.kept + m.held + m.inside);
 const highest = Math.max(...totals);
-let cursor;
+const curve = { width: 0, height: 220, left: 68, bottom: 30, top: 12, cursor: null, at: 0 };
 
-const curveX = (i) => CURVE.left + ((CURVE.width - CURVE.left) * i) / moments.length;
-const curveY = (bytes) => CURVE.top + (CURVE.height - CURVE.top - CURVE.bottom) * (1 - bytes / (1.05 * highest));
+const curveX = (i) => curve.left + ((curve.width - curve.left) * i) / moments.length;
+const curveY = (bytes) => curve.top + (curve.height - curve.top - curve.bottom) * (1 - bytes / (1.05 * highest));
 
-/** The curve: layers upon one another, each operation a step as wide as any other. */
+/** The curve: layers upon one another, each operation a step as wide as any other. Drawn for the width there is. */
 function drawCurve() {
-  const layers = [["--constant", () => constant], ["--map", (m) => m.kept], ["--held", (m) => m.held], ["--inside", (m) => m.inside]];
+  curve.width = Math.max(byId("tape-curve").clientWidth, 240);
+  const layers = [["--constant", () => constant], ["--map", (m) => m.kept], ["--held", (m) => m.held],
+    ["--inside", (m) => m.inside]];
   const below = moments.map(() => 0);
   const areas = layers.map(([colour, height]) => {
     const lower = [...below];
@@ -21,27 +42,30 @@ function drawCurve() {
     const down = moments.map((_, i) => `${curveX(i + 1)},${curveY(lower[i])} ${curveX(i)},${curveY(lower[i])}`).reverse();
     return shape("polygon", { points: `${up.join(" ")} ${down.join(" ")}`, style: `fill: var(${colour})` });
   });
-  const floor = CURVE.height - CURVE.bottom;
+  const floor = curve.height - curve.bottom;
   const turn = moments.findIndex((m) => m.phase === "backward");
-  const marks = [0, 0.5, 1].map((share) => share * highest);
-  const parts = marks.flatMap((bytes) => [
-    shape("line", { class: "axis", x1: CURVE.left, x2: CURVE.width, y1: curveY(bytes), y2: curveY(bytes) }),
-    shape("text", { x: CURVE.left - 6, y: curveY(bytes) + 4, "text-anchor": "end" }, bytesText(Math.round(bytes))),
-  ]);
-  cursor = shape("line", { class: "cursor", y1: CURVE.top - 6, y2: floor + 6 });
-  const picture = shape("svg", { viewBox: `0 0 ${CURVE.width} ${CURVE.height}`, role: "img",
+  const marks = [0, 0.5, 1].flatMap((share) => {
+    const y = curveY(share * highest);
+    return [shape("line", { class: "axis", x1: curve.left, x2: curve.width, y1: y, y2: y }),
+      shape("text", { x: curve.left - 6, y: y + 4, "text-anchor": "end" }, bytesText(Math.round(share * highest)))];
+  });
+  const label = (at, words) => shape("text", { x: curveX(at), y: floor + 22, "text-anchor": "middle" }, words);
+  curve.cursor = shape("line", { class: "cursor", y1: curve.top - 8, y2: floor + 6 });
+  const picture = shape("svg", { viewBox: `0 0 ${curve.width} ${curve.height}`, role: "img",
     "aria-label": `Memory over the step: at most ${bytesText(highest)}` },
-    ...parts, ...areas,
-    shape("line", { class: "axis", x1: curveX(turn), x2: curveX(turn), y1: CURVE.top, y2: floor }),
-    shape("text", { x: curveX(turn / 2), y: floor + 22, "text-anchor": "middle" }, "forward →"),
-    shape("text", { x: curveX((turn + moments.length) / 2), y: floor + 22, "text-anchor": "middle" }, "backward →"),
-    cursor);
+    ...marks, ...areas,
+    shape("line", { class: "axis", x1: curveX(turn), x2: curveX(turn), y1: curve.top, y2: floor }),
+    label(turn / 2, "forward →"), label((turn + moments.length) / 2, "backward →"), curve.cursor);
   picture.addEventListener("click", (event) => {
-    const box = picture.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * CURVE.width;
-    showMoment(Math.floor(((x - CURVE.left) / (CURVE.width - CURVE.left)) * moments.length));
+    const x = event.clientX - picture.getBoundingClientRect().left;
+    showMoment(Math.floor(((x - curve.left) / (curve.width - curve.left)) * moments.length));
   });
   byId("tape-curve").replaceChildren(picture);
+  placeCursor();
+}
+
+function placeCursor() {
+  for (const end of ["x1", "x2"]) curve.cursor.setAttribute(end, curveX(curve.at + 0.5));
 }
 
 /** Stand at operation number i, counted from 0. */
@@ -63,12 +87,12 @@ function showMoment(i) {
   const weights = m.weights.length ? ` Weights of ${plural(m.weights.length, "stage")} have their gradient.` : "";
   byId("tape-now").replaceChildren(
     element("strong", {}, title), element("br"),
-    element("span", { class: "small" }, `${m.shapes}, ${text(m.ms)} ms.`), element("br"),
+    ...(DOES[m.op] ? [DOES[m.op][m.phase === "forward" ? 0 : 1], element("br")] : []),
+    element("span", { class: "small number" }, `${m.shapes}, ${text(m.ms)} ms`), element("br"),
     element("span", { id: "tape-memory" }, `In memory: ${bytesText(constant + m.kept + m.held)}; ` +
       `${plural(m.maps.length, "map stack")} (with the image), ${plural(m.gradients.length, "gradient")} of maps.${weights}`));
-  const x = (curveX(number) + curveX(number + 1)) / 2;
-  cursor.setAttribute("x1", x);
-  cursor.setAttribute("x2", x);
+  curve.at = number;
+  placeCursor();
 }
 
 let playing = 0;
@@ -95,4 +119,5 @@ byId("tape-back").addEventListener("click", () => showMoment(Number(byId("tape")
 byId("tape-on").addEventListener("click", () => showMoment(Number(byId("tape").value) + 1));
 byId("tape-play").addEventListener("click", play);
 drawCurve();
+new ResizeObserver(() => { if (byId("tape-curve").clientWidth !== curve.width) drawCurve(); }).observe(byId("tape-curve"));
 showMoment(moments.findIndex((m) => m.phase === "backward") - 1);

@@ -29,12 +29,20 @@ function unpacked(array) {
   return { shape: array.shape, values: array.f32 === undefined ? bytes : new Float32Array(bytes.buffer) };
 }
 
-/** A number for people: four significant digits, no exponent where it can be avoided. */
-function text(value) {
+/** A number for people: four significant digits (or as asked), no exponent where it can be avoided. */
+function text(value, digits = 4) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace("e+", "e").replace("-", "−");
-  return String(Number(value.toPrecision(4))).replace("-", "−");
+  const short = size >= 1e5 || size < 1e-3 ? value.toExponential(digits - 2).replace("e+", "e") : String(Number(value.toPrecision(digits)));
+  return short.replaceAll("-", "−");
+}
+
+/** How to write the numbers of a grid: with as many decimals as give its largest three digits; whole ones with none. */
+function writer(values) {
+  if (values.every(Number.isInteger)) return (value) => String(value).replace("-", "−");
+  const most = Math.max(...values.map(Math.abs));
+  const decimals = Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 7);
+  return (value) => (value === 0 ? "0" : value.toFixed(decimals).replace("-", "−"));
 }
 
 /** Bytes for people. */
@@ -48,8 +56,8 @@ function bytesText(count) {
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 /** A cell with a number: shown short, exact in data-value. */
-function numberCell(value) {
-  return element("td", { class: "number", "data-value": value }, text(value));
+function numberCell(value, digits = 4) {
+  return element("td", { class: "number", "data-value": value }, text(value, digits));
 }
 
 /** A table in a box that scrolls by itself. head: texts; rows: lists of cells or texts. */
