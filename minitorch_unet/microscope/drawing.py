@@ -104,8 +104,8 @@ def _stage(number: int, r: StageRecord, by_name: dict[str, StageRecord], box: Bo
     )
     return (
         f'<g class="stage {r.stage.kind}" data-stage="{number}" role="button" tabindex="-1" '
-        f'aria-label="{escape(label)}"><title>{escape(label)}</title><rect class="reach" {reach}/>'
-        f'<rect class="halo" {halo}/><rect class="body" {body}/>{inner}{texts}</g>'
+        f'aria-label="{escape(label)}"><title>{escape(label)}</title>'
+        f'<rect class="halo" {halo}/><rect class="body" {body}/>{inner}{texts}<rect class="reach" {reach}/></g>'
     )
 
 

@@ -93,7 +93,7 @@ function mapsOf(looked, title, how) {
   const count = looked.channels.length;
   const shown = count < looked.of ? `The ${count} of ${looked.of} that vary most. ` : "";
   const tiles = looked.channels.map((channel, i) => {
-    const [low, high] = ranges[i].map(text);
+    const [low, high] = ranges[i].map((value) => text(value));
     const tile = element("div", { class: "tile", role: "img", "aria-label": `channel ${channel}, from ${low} to ${high}` });
     tile.style.aspectRatio = `${size[1]} / ${size[0]}`;
     tile.style.backgroundImage = `url(${src})`;
