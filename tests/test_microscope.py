@@ -18,7 +18,7 @@ from minitorch_unet import functional as F
 from minitorch_unet.cli import main
 from minitorch_unet.data import IGNORE, write_image
 from minitorch_unet.errors import DataError
-from minitorch_unet.microscope import examine
+from minitorch_unet.microscope import drawn_cells, examine
 from minitorch_unet.microscope.building import as_data, worked_example
 from minitorch_unet.microscope.look import SIGNED, look_at, look_at_weights, packed, sprite, statistics
 from minitorch_unet.microscope.pixels import axis_fields, receptive_fields, square_holding
@@ -385,6 +385,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="2"):
         main(["inspect", str(checkpoint), str(image), "--pixel", "3"])
     assert "ROW,COLUMN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variant", ["depth 1", "batch", "one class"])
+def test_without_an_image_cells_are_drawn(variant: str, tmp_path: Path) -> None:
+    network = pages.network_of(variant, base=2)
+    checkpoint, _, label = pages.write_case(tmp_path, network, 30, 30)
+    page = examine(checkpoint, size=100)
+    data = pages.data_of(page)
+    assert "drawn cells, 100 × 100" in page and data["labelled"] == (network.config["num_classes"] > 1)
+    with pytest.raises(ValueError, match="a label needs its image"):
+        examine(checkpoint, label=label)
+    with pytest.raises(ValueError, match="2 channels"):
+        drawn_cells(UNet(2, base=1, depth=1), 50)
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The microscope's page in a real browser: no errors, no sideways scrolling, mouse and keyboard, numbers of the engine."""
+"""The microscope's page in a browser: no errors, no sideways scrolling, mouse and keyboard, the engine's numbers."""
 
 import math
 import shutil
@@ -187,9 +187,10 @@ def test_the_slider_walks_the_tape(browser: Any, labelled: Case, width: int) -> 
     for selector, expected in (("#tape-back", -2), ("#tape-on", -1)):
         click(browser, selector)
         assert run(browser, looks)["text"] == seen[expected][0]
-    run(browser, "document.querySelector('#tape-curve svg').dispatchEvent(new MouseEvent('click', { clientX: arguments[0] }))",
-        run(browser, "const box = document.querySelector('#tape-curve svg').getBoundingClientRect();"
-            "return box.left + curveX(3.5)"))  # fmt: skip
+    run(browser, """
+        const curve = document.querySelector('#tape-curve svg');
+        const clientX = curve.getBoundingClientRect().left + curveX(3.5);
+        curve.dispatchEvent(new MouseEvent('click', { clientX }));""")
     assert run(browser, looks)["at"] == 3
 
 
@@ -275,7 +276,8 @@ def test_everything_with_a_role_has_a_name(browser: Any, labelled: Case) -> None
     ground = run(browser, "return getComputedStyle(document.body).backgroundColor")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     nameless = run(browser, """
-        return [...document.querySelectorAll('button, input, select, [role=button], [role=img], img, [role=application]')]
+        const kinds = 'button, input, select, [role=button], [role=img], img, [role=application]';
+        return [...document.querySelectorAll(kinds)]
             .filter((e) => !(e.getAttribute('aria-label') || e.textContent.trim() || e.alt || e.labels?.length
                              || e.getAttribute('aria-labelledby')))
             .map((e) => e.outerHTML.slice(0, 120))""")  # fmt: skip

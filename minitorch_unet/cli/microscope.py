@@ -12,10 +12,10 @@ def add_microscope(command: Command) -> None:
     """Add the parser; `command` is what build_parser adds commands with."""
     inspect = command(
         "inspect", run_inspect, "look inside a trained network: a page with every map, gradient, weight and step",
-        "minitorch-unet inspect CHECKPOINT IMAGE [--label LABEL] [--pixel ROW,COLUMN] [-o PAGE.html]",
+        "minitorch-unet inspect CHECKPOINT [IMAGE] [--label LABEL] [--pixel ROW,COLUMN] [-o PAGE.html]",
     )  # fmt: skip
     inspect.add_argument("checkpoint", type=Path, help="checkpoint file or run folder (then its best)")
-    inspect.add_argument("image", type=Path, help="an image of one page")
+    inspect.add_argument("image", type=Path, nargs="?", help="an image of one page (default: cells are drawn)")
     path_option(inspect, "--label", "LABEL", "its label, for the loss (default: the network's own prediction)")
     inspect.add_argument("--pixel", type=_pixel, metavar="ROW,COLUMN", help="a pixel of the image, worked out in full")
     inspect.add_argument(

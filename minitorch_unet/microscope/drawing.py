@@ -10,7 +10,8 @@ from .record import StageRecord
 
 HEIGHT, WIDTH = 176, 60  # pixels of the highest and of the widest box
 LEAST = 7  # pixels of a box, however small it is
-GAP, LEVEL_GAP, MARGIN = 34, 52, 30
+GAP, LEVEL_GAP, MARGIN, LINE = 34, 34, 30, 14
+PAIR_GAP = 16  # behind two stacks that are joined, whose text is long
 
 
 @dataclasses.dataclass
@@ -28,8 +29,8 @@ class Box:
         return self.y + self.h / 2
 
 
-def lay_out(records: Sequence[StageRecord], up_first: bool) -> dict[str, Box]:
-    """A box for each stage: one row for each level, going down on the left and up on the right."""
+def lay_out(records: Sequence[StageRecord], up_first: bool, below: float) -> dict[str, Box]:
+    """A box for each stage: one row for each level, going down on the left and up on the right, `below` for text."""
     tallest = max(r.shape[1] for r in records)
     widest = max(r.shape[0] for r in records)
     boxes: dict[str, Box] = {}
@@ -43,6 +44,7 @@ def lay_out(records: Sequence[StageRecord], up_first: bool) -> dict[str, Box]:
             last = boxes[r.stage.name] if up_first else up
             continue
         x = last.x if kind in ("pool", "up") else last.x + last.w + GAP
+        x += PAIR_GAP * (len(r.stage.inputs) - 1) if kind == "conv" else 0
         boxes[r.stage.name] = last = Box(x, 0, w, h)
     y = 34.0
     for level in range(max(r.stage.level for r in records) + 1):
@@ -50,17 +52,19 @@ def lay_out(records: Sequence[StageRecord], up_first: bool) -> dict[str, Box]:
         height = max(box.h for box in row)
         for box in row:
             box.y = y + (height - box.h) / 2
-        y += height + LEVEL_GAP
+        y += height + below + LEVEL_GAP
     return boxes
 
 
 def draw(records: Sequence[StageRecord], up_first: bool) -> str:
     """The SVG element. Each stage is a group with `data-stage`, its number; scripts give it its looks and its part."""
-    boxes = lay_out(records, up_first)
+    square = all(r.shape[1] == r.shape[2] for r in records)
+    below = LINE + 4 if square else 2 * LINE + 2
+    boxes = lay_out(records, up_first, below)
     by_name = {r.stage.name: r for r in records}
     width = max(box.x + box.w for box in boxes.values()) + MARGIN + 62
-    height = max(box.y + box.h for box in boxes.values()) + 34
-    parts = [_arrows(r, by_name, boxes) for r in records]
+    height = max(box.y + box.h for box in boxes.values()) + below + 16
+    parts = [_arrows(r, boxes, below) for r in records]
     parts += [_stage(i, r, by_name, boxes[r.stage.name]) for i, r in enumerate(records)]
     scores = boxes["scores"]
     at = scores.x + scores.w + GAP + 9
@@ -80,26 +84,26 @@ def draw(records: Sequence[StageRecord], up_first: bool) -> str:
 
 def _stage(number: int, r: StageRecord, by_name: dict[str, StageRecord], box: Box) -> str:
     channels, rows, columns = r.shape
-    size = f"{rows}²" if rows == columns else f"{rows}×{columns}"
+    lines = [f"{rows}²"] if rows == columns else [f"{rows}×", str(columns)]
     label = f"{r.stage.name}: {channels} {'map' if channels == 1 else 'maps'} of {rows} × {columns} pixels"
-    middle, above, below = box.x + box.w / 2, str(channels), size
+    middle, above = box.x + box.w / 2, str(channels)
     if r.stage.kind in ("up", "crop"):  # the two stand close together: one text for both, above the upsampled maps
         other = by_name[f"{'crop' if r.stage.kind == 'up' else 'up'} {r.stage.level}"]
         up_first = r.stage.name == by_name[f"merge {r.stage.level} conv 1"].stage.inputs[0]
         first, second = (channels, other.shape[0]) if up_first else (other.shape[0], channels)
-        above, below = (f"{first} + {second}", size) if r.stage.kind == "up" else ("", "")
+        above, lines = (f"{first} + {second}", lines) if r.stage.kind == "up" else ("", [])
         middle = box.x + box.w if up_first else box.x  # where the two meet
+    rows_of_text = [(above, box.y - 6, ""), *((line, box.y + box.h + LINE * i, ' class="size"')
+                                              for i, line in enumerate(lines, start=1))]  # fmt: skip
     texts = "".join(
-        f'<text x="{middle:.1f}" y="{y:.1f}"{extra}>{escape(text)}</text>'
-        for text, y, extra in ((above, box.y - 6, ""), (below, box.y + box.h + 14, ' class="size"'))
-        if text
+        f'<text x="{middle:.1f}" y="{y:.1f}"{extra}>{escape(text)}</text>' for text, y, extra in rows_of_text if text
     )
     inner = _window(number, by_name, r, box)
     halo = f'x="{box.x - 4:.1f}" y="{box.y - 4:.1f}" width="{box.w + 8:.1f}" height="{box.h + 8:.1f}" rx="3"'
     body = f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.w:.1f}" height="{box.h:.1f}"'
     reach = (
         f'x="{box.x - 9:.1f}" y="{box.y - 18:.1f}" width="{box.w + 18:.1f}" height="{box.h + 36:.1f}"'
-        if above or below
+        if above
         else body
     )
     return (
@@ -126,18 +130,18 @@ def _window(number: int, by_name: dict[str, StageRecord], r: StageRecord, box: B
     )
 
 
-def _arrows(r: StageRecord, by_name: dict[str, StageRecord], boxes: dict[str, Box]) -> str:
-    """The arrow to this stage from the one it is computed from."""
+def _arrows(r: StageRecord, boxes: dict[str, Box], below: float) -> str:
+    """The arrow to this stage from the one it is computed from; `below`: pixels of the text under a box."""
     box, stage = boxes[r.stage.name], r.stage
     if stage.kind == "input":
         return ""
     source = boxes[stage.inputs[0]]
     if stage.kind == "pool":
         x = box.x + min(box.w, source.w) / 2
-        return _arrow("pool", x, source.y + source.h + 18, x, box.y - 19)
+        return _arrow("pool", x, source.y + source.h + below, x, box.y - 19)
     if stage.kind == "up":
         x = box.x + min(box.w, source.w) / 2
-        return _arrow("up", x, source.y - 19, x, box.y + box.h + 20)
+        return _arrow("up", x, source.y - 19, x, box.y + box.h + below + 2)
     if stage.kind == "crop":
         up = boxes[f"up {stage.level}"]
         target = min(box.x, up.x)  # before both, whichever comes first

@@ -73,7 +73,7 @@ function showPictures() {
     element("span", {}, "The image. Blue: the receptive field by arithmetic; orange: measured, for pixels marked +; dotted: " +
       "the part that has scores."))];
 
-  const crosses = data.pixels.flatMap(({ pixel: [r, c] }) => cross("region", c + 0.5, r + 0.5, out[0] / 60));
+  const crosses = data.pixels.flatMap(({ pixel: [r, c] }) => cross("prepared", c + 0.5, r + 0.5, out[0] / 50));
   const chooser = picture(data.pictures.prediction, out, "", ...crosses,
     ...cross("mark", column + 0.5, row + 0.5, out[0] / 24));
   chooser.id = "pick";

@@ -128,7 +128,7 @@ class Windows:
     def _worked(self, stage: Stage, i: int) -> dict[str, Any]:
         """The window of pixel number i: of the filter whose result is largest there, its terms, channel by channel.
 
-        `channels` are shown term by term, x and w (n, R, S); the others' products add up to `rest`.
+        `channels` are shown term by term, x and w (n, R, S), unless they add 0; the others' products add up to `rest`.
         """
         seen = dict(self._inputs[stage.name])
         x = np.concatenate([seen[name][i] for name in stage.inputs])
@@ -136,7 +136,8 @@ class Windows:
         k = int(result.argmax())
         w = stage.conv.weight.data[k]
         sums = (x.astype(np.float64) * w).sum(axis=(1, 2))
-        shown = sorted(np.argsort(-np.abs(sums), kind="stable")[:DETAILED].tolist())
+        order = np.argsort(-np.abs(sums), kind="stable")
+        shown = sorted(order[: min(DETAILED, max(1, np.count_nonzero(sums)))].tolist())
         others = np.ones(len(sums), bool)
         others[shown] = False
         names = [f"{name} channel {c}" for name in stage.inputs for c in range(len(seen[name][i]))]

@@ -66,9 +66,7 @@ def prepared_pixels(out: Pair, chosen: Pair | None) -> list[Pair]:
     return [first, *(pixel for pixel in grid if pixel != first)]
 
 
-def record(
-    network: UNet, image: np.ndarray, label: np.ndarray | None = None, pixel: Pair | None = None
-) -> Recording:
+def record(network: UNet, image: np.ndarray, label: np.ndarray | None = None, pixel: Pair | None = None) -> Recording:
     """Run one step on image (C, H, W) float32 and look at all of it.
 
     label (P, Q) classes, IGNORE where nothing counts; without one the loss is that against the network's own

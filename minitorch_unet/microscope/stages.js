@@ -31,8 +31,11 @@ function openStage(number) {
   placeOn(number, false);
   bringIntoView(number);
   byId("stage-select").value = number;
-  byId("stage").dataset.open = data.stages[number].name;
-  byId("stage-title").textContent = `Stage: ${data.stages[number].name}`;
+  const { name, shape: [channels, rows, columns] } = data.stages[number];
+  byId("stage").dataset.open = name;
+  byId("u-chosen").replaceChildren(element("strong", {}, name), `, ${plural(channels, "map")} of ${rows} × ${columns}: `,
+    element("a", { href: "#stage" }, "look inside ↓"));
+  byId("stage-title").textContent = `Stage: ${name}`;
   byId("stage-body").replaceChildren(...stageParts(data.stages[number]));
 }
 
@@ -93,12 +96,13 @@ function mapsOf(looked, title, how) {
   const count = looked.channels.length;
   const shown = count < looked.of ? `The ${count} of ${looked.of} that vary most. ` : "";
   const tiles = looked.channels.map((channel, i) => {
-    const [low, high] = ranges[i].map((value) => text(value));
-    const tile = element("div", { class: "tile", role: "img", "aria-label": `channel ${channel}, from ${low} to ${high}` });
+    const [low, high] = ranges[i];
+    const range = low === -high ? `±${text(high, 3)}` : `${text(low, 3)} … ${text(high, 3)}`;
+    const tile = element("div", { class: "tile", role: "img", "aria-label": `channel ${channel}, ${range}` });
     tile.style.aspectRatio = `${size[1]} / ${size[0]}`;
     tile.style.backgroundImage = `url(${src})`;
     tile.style.backgroundPosition = count > 1 ? `0 ${(100 * i) / (count - 1)}%` : "0 0";
-    return element("figure", {}, tile, element("figcaption", {}, `${channel}: ${low} … ${high}`));
+    return element("figure", {}, tile, element("figcaption", {}, `${channel}: ${range}`));
   });
   return element("div", {}, element("h3", {}, title), element("p", { class: "small quiet" }, shown + how),
     element("div", { class: "maps" }, ...tiles));
