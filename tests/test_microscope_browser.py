@@ -1,5 +1,6 @@
 """The microscope's page in a browser: no errors, no sideways scrolling, mouse and keyboard, the engine's numbers."""
 
+import gc
 import math
 import shutil
 import tempfile
@@ -52,6 +53,8 @@ def browser() -> Iterator[Any]:
         driver.set_page_load_timeout(240)
         yield driver
         driver.quit()
+        del driver
+        gc.collect()  # here, where what its sockets complain of is ignored
 
 
 class Case:

@@ -19,7 +19,7 @@ from .record import Recording, StageRecord
 from .window import Window
 
 SCRIPTS = ("tools.js", "stages.js", "tape.js", "convolution.js", "pixel.js")
-SCORE_BYTES = 2_000_000  # of scores on the page; with more, every second pixel is left out, and so on
+SCORE_BYTES = 2_600_000  # of scores on the page; with more, every second pixel is left out, and so on
 IGNORED = 255  # class number on the page of a pixel that counts nothing
 
 # The example on paper: a 6 x 6 image, a 3 x 3 kernel, 4 x 4 results of which the first is 37.
