@@ -53,6 +53,7 @@ RANKS = {
     "demo": 11,
     "doctor": 11,
     "microscope": 11,
+    "course": 12,
     "cli": 13,
     "__main__": 14,
 }
