@@ -1,16 +1,21 @@
 """Small networks and pages of the microscope that its two test files share."""
 
+import base64
+import functools
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from minitorch_unet import UNet
+from minitorch_unet import Tensor, UNet, no_grad
 from minitorch_unet import functional as F
 from minitorch_unet.checkpoint import save_checkpoint
-from minitorch_unet.data import write_image
+from minitorch_unet.data import IGNORE, write_image
+from minitorch_unet.microscope.record import Recording, record
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "depth 1": {"depth": 1},
@@ -66,3 +71,24 @@ def data_of(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
+
+
+@functools.cache
+def recorded(variant: str) -> tuple[UNet, np.ndarray, np.ndarray, Recording]:
+    """A network, an image, a label of which the first rows are ignored, and what was recorded of them."""
+    network = network_of(variant)
+    image = image_of(network, 44)
+    with no_grad():
+        out = network(Tensor(image[None])).shape
+    label = np.random.default_rng(1).integers(0, network.config["num_classes"], out[2:])
+    label[:3] = IGNORE
+    return network, image, label, record(network, image, label, (1, 2))
+
+
+def unpacked(array: dict[str, Any]) -> np.ndarray:
+    kind = "<f4" if "f32" in array else "u1"
+    return np.frombuffer(base64.b64decode(array.get("f32", array.get("u8"))), kind).reshape(array["shape"])
+
+
+def pixels_of(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
