@@ -117,10 +117,12 @@ class UNetSizes:
         n = dict(self.trace(size))
         return [(n[f"down {level}"] - n[f"up {level}"]) // 2 for level in reversed(range(self.depth))]
 
-    def receptive_field(self, size: int, index: int) -> tuple[int, int]:
+    def receptive_field(self, size: int, index: int, up: str = "transpose") -> tuple[int, int]:
         """First and last input pixel (along one axis) that output pixel `index` depends on, for input size `size`.
 
-        Found by carrying the interval back through both routes, skip and up-convolution, at every level.
+        Found by carrying the interval back through both routes, skip and up-convolution, at every level; `up`
+        "nearest" is followed by a 2x2 convolution, which reads one pixel more. What normalisation over whole maps
+        (group, instance) adds to it is left out.
         """
         n = dict(self.trace(size))
         crops = dict(zip(reversed(range(self.depth)), self.crop_offsets(size), strict=True))
@@ -140,8 +142,9 @@ class UNetSizes:
                 return down(level, interval)
             lo, hi = before_convs(interval, n[f"up {level}"])
             skip = down(level, (lo + crops[level], hi + crops[level]))
-            up = merge(level + 1, (lo // 2, hi // 2))
-            return min(skip[0], up[0]), max(skip[1], up[1])
+            above = min(hi + 1, n[f"up {level}"] - 1) if up == "nearest" else hi
+            low = merge(level + 1, (lo // 2, above // 2))
+            return min(skip[0], low[0]), max(skip[1], low[1])
 
         return merge(0, (index, index))
 

@@ -79,6 +79,9 @@ def test_wheel_made_from_the_sdist(tmp_path: Path, checkout: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     for path in (checkout / "minitorch_unet").rglob("*.py"):
         assert path.relative_to(checkout).as_posix() in inside
+    for path in (checkout / "minitorch_unet").rglob("*.*"):
+        if path.suffix in (".css", ".html", ".js"):
+            assert path.relative_to(checkout).as_posix() in inside
     for folder, names in planted.items():
         assert {f"minitorch_unet/kernels/{folder}/{name}" for name in names} <= inside
     assert not [name for name in inside if name.startswith(("tests", "kernels"))]

@@ -17,6 +17,7 @@ from ..backend import check_device, set_num_threads, use_device
 from .data import add_data_commands
 from .doctor import add_doctor
 from .graph import add_graph
+from .microscope import add_microscope
 from .options import HelpFormatter
 from .predicting import add_predicting
 from .tools import add_tools
@@ -33,6 +34,7 @@ examples:
   minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
   minitorch-unet doctor runs/mine
   minitorch-unet graph "relu(a @ b + c).sum()"
+  minitorch-unet inspect runs/mine image.png --label label.png -o inside.html
 """
 
 
@@ -84,5 +86,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(command)
     add_doctor(command)
     add_graph(command)
+    add_microscope(command)
     add_tools(command)
     return parser
