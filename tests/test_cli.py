@@ -23,7 +23,7 @@ from minitorch_unet.train import BEST, LAST, LOG
 __all__ = ["one_thread"]
 
 COMMANDS = (
-    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "gradcheck", "plan",
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "report", "gradcheck", "plan",
     "compile", "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]

@@ -33,6 +33,7 @@ RANKS = {
     "optim": 7,
     "amp": 7.5,
     "graphs": 6,
+    "gradients": 8,
     "unet": 7,
     "planner": 8,
     "planner_gpu": 8,
@@ -50,7 +51,8 @@ RANKS = {
     "runs": 8,
     "steps": 9,
     "train": 10,
-    "demo": 11,
+    "report": 11,
+    "demo": 12,
     "doctor": 11,
     "cli": 13,
     "__main__": 14,
@@ -59,7 +61,7 @@ RANKS = {
 FACADE = "__init__"
 FACADE_RANK = 8
 
-LAZY = ["cupy", "matplotlib", "scipy", "PIL", "safetensors", "tqdm", "tifffile", "imagecodecs"]
+LAZY = ["cupy", "matplotlib", "scipy", "PIL", "safetensors", "tqdm", "tifffile", "imagecodecs", "tensorboardX"]
 
 
 def test_import_is_light() -> None:

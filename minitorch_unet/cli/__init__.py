@@ -18,6 +18,7 @@ from .data import add_data_commands
 from .doctor import add_doctor
 from .options import HelpFormatter
 from .predicting import add_predicting
+from .report import add_report
 from .tools import add_tools
 from .training import add_training
 
@@ -81,5 +82,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_predicting(command)
     add_data_commands(command)
     add_doctor(command)
+    add_report(command)
     add_tools(command)
     return parser

@@ -1,0 +1,87 @@
+"""Training that tells its story: `train`, with the record, the examples and the page kept up to date beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..batches import TileMaker, sample_weights
+from ..data import Dataset
+from ..errors import DataError
+from ..runs import Run
+from ..tensor import NonFiniteError
+from ..train import Event, Interrupted, train
+from .examples import EXAMPLES, Examples
+from .page import write_report
+from .record import begin_session
+from .tensorboard import EventFiles
+
+_SHARE = 0.01  # of a run's time that may go into pages while it runs
+
+
+def train_with_report(
+    run: Run, dataset: Dataset, validation: Dataset, folder: Path,
+    report: Callable[[Event], None] = lambda event: None, max_hours: float = math.inf, graph: bool = False,
+    tensorboard: bool = False,
+) -> Run:  # fmt: skip
+    """`train`, which see, and beside its files report.html, with record.json and examples.npz, from which it is made.
+
+    The page is written after an epoch where that takes less than 1 % of the time since it was last written, and
+    always at the end, also of a run that was stopped or failed. None of it changes what is computed. With `tensorboard`
+    the folder tensorboard/ gets the same figures as event files; ValueError where tensorboardX is missing.
+    """
+    events = EventFiles(folder) if tensorboard else None  # first: what is missing is said before anything is computed
+    folder.mkdir(parents=True, exist_ok=True)
+    tiles = TileMaker(run.config, run.network, dataset)
+    record = begin_session(folder, run, dataset, validation, tiles)
+    examples = _examples(run, dataset, validation, folder, tiles)
+    written = time.monotonic()
+    cost = 0.0
+
+    def note(event: Event) -> None:
+        nonlocal written, cost
+        if event["event"] == "epoch":
+            examples.keep(event["epoch"])
+            examples.save(folder / EXAMPLES)
+        report(event)
+        if events is not None:
+            events.add(event, examples)
+        if event["event"] == "epoch" and cost < _SHARE * (time.monotonic() - written):
+            began = time.monotonic()
+            write_report(folder)
+            written = time.monotonic()
+            cost = written - began
+
+    if events is not None:
+        events.begin(run.step, examples, record["sessions"])
+    try:
+        train(run, dataset, validation, folder, note, max_hours, graph, examples.see)
+    except (Interrupted, NonFiniteError):
+        write_report(folder)
+        raise
+    finally:
+        if events is not None:
+            events.close()
+    write_report(folder)
+    return run
+
+
+def _examples(run: Run, dataset: Dataset, validation: Dataset, folder: Path, tiles: TileMaker) -> Examples:
+    """Those of the run that goes on, else chosen anew, and predicted by the network that has learnt nothing yet."""
+    if run.step:
+        with contextlib.suppress(DataError):  # none there, or a damaged file: no reason not to go on
+            examples = Examples.load(folder / EXAMPLES)
+            if all(validation.names[tile.index : tile.index + 1] == [tile.name] for tile in examples.tiles):
+                examples.forget_after(run.step // tiles.steps_per_epoch)
+                return examples
+    examples = Examples.choose(
+        validation, lambda sample: sample_weights(run.config, sample, tiles.class_weights)
+    )
+    if run.step == 0:
+        examples.predict(run.network, validation, 0)
+        run.network.train()
+        examples.save(folder / EXAMPLES)
+    return examples
