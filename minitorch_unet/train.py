@@ -47,13 +47,15 @@ def train(
     run: Run, dataset: Dataset, validation: Dataset, folder: Path,
     report: Callable[[Event], None] = lambda event: None, max_hours: float = math.inf, graph: bool = False,
     see: Callable[[int, np.ndarray], None] | None = None,
+    around: Callable[[int], contextlib.AbstractContextManager[Any]] = lambda step: contextlib.nullcontext(),
 ) -> Run:  # fmt: skip
     """Train until the last epoch, early stop or a signal; `folder` gets last and best checkpoint and log.jsonl.
 
-    `report` sees every event that is logged, `see(i, probability)` the prediction of each validation image. With
-    `graph` (on a GPU) steps are replayed as one CUDA graph. About ten times an epoch a step's event holds `gradients`,
-    the norm of each layer's gradient. Raises Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once),
-    NonFiniteError naming the operation where the loss first became NaN or infinite.
+    `report` sees every event that is logged, `see(i, probability)` the prediction of each validation image; each step,
+    counted from 0, runs within the context that `around(step)` gives. With `graph` (on a GPU) steps are replayed as one
+    CUDA graph. About ten times an epoch a step's event holds `gradients`, the norm of each layer's gradient. Raises
+    Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once), NonFiniteError naming the operation where the
+    loss first became NaN or infinite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, network, began = run.config, run.network, time.monotonic()
@@ -80,7 +82,8 @@ def train(
             lr = run.plateau.lr if run.plateau else schedule(run.step)
             read_norms = run.step % norms_every == 0
             norms.watching = read_norms or graph
-            loss = train_step(run, images, labels, weights, lr, recorded)
+            with around(run.step):
+                loss = train_step(run, images, labels, weights, lr, recorded)
             run.step += 1
             seconds = round(time.monotonic() - began, 3)
             noted = {"gradients": norms.read()} if read_norms else {}

@@ -21,6 +21,7 @@ RANKS = {
     "config": 2,
     "simulator": 1,
     "backend": 2,
+    "notebook": 2.5,
     "ops": 3,
     "tensor": 4,
     "functional": 5,

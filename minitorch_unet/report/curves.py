@@ -11,7 +11,7 @@ import numpy as np
 from ..pages import escape
 
 WIDTH, HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44
 _POINTS = 300  # that a line is drawn through at most
 
 
@@ -33,7 +33,7 @@ class Line:
 def chart(
     lines: Sequence[Line], x_label: str, y_label: str, log: bool = False, limits: tuple[float, float] | None = None
 ) -> str:
-    """A figure with a legend. log: y on a logarithmic scale, values that are not above 0 left out.
+    """A figure with a legend; what y is, its title says. log: y on a logarithmic scale, without values up to 0.
 
     limits: of y; without them those of the lines that are not faint, and 0 where y is not logarithmic.
     """
@@ -67,10 +67,6 @@ def chart(
     parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>')
     centre = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{centre}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    middle = (_TOP + bottom) / 2
-    parts.append(
-        f'<text x="13" y="{middle}" text-anchor="middle" transform="rotate(-90 13 {middle})">{escape(y_label)}</text>'
-    )
     for line in sorted(clean, key=lambda line: not line.faint):
         thin = thinned(np.asarray(line.x, float), np.asarray(line.y, float))
         path = " ".join(f"{at_x(x):.1f} {at_y(y):.1f}" for x, y in zip(*thin, strict=True))

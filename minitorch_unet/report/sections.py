@@ -39,10 +39,10 @@ def curves(story: Story) -> str:
     window = max(1, len(x) // 30)
     lines = []
     if len(x):
-        lines = [
-            Line("training, each step", x, losses, "blue", faint=True),
-            Line(f"training, mean of {window} steps", x[window - 1 :], running_mean(losses, window), "blue"),
-        ]
+        lines = [Line("training, each step", x, losses, "blue", faint=window > 1)]
+        if window > 1:
+            smooth = running_mean(losses, window)
+            lines.append(Line(f"training, mean of {window} steps", x[window - 1 :], smooth, "blue"))
     lines.append(Line("validation", at, [event["loss"] for event in epochs], "orange", dots=True))
     numbers = [event["epoch"] for event in epochs]
     scores = [
@@ -226,21 +226,24 @@ def settings(story: Story) -> str:
     by_change = sorted(story.config.items(), key=lambda item: item[0] not in changed)
     rows = [["setting", "value"], *([name, str(value)] for name, value in by_change)]
     marked = table(rows, bold=len(changed))
-    sessions = [["from step", "when (UTC)", "version", "threads", "device", "machine"]]
-    for each in story.sessions:
-        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
-        when = each["began"].replace("T", " ").replace("+00:00", "")
-        device = each["device"] if each["device"] == "cpu" else each["device_name"]
-        sessions.append(
-            [f"{each['step']:,}", when, f"{each['version']} ({versions})", f"{each['threads']} of {each['cores']}",
-             device, each["machine"]]
-        )  # fmt: skip
-    ran = f"<h3>Where it ran</h3>{table(sessions)}" if len(sessions) > 1 else ""
+    ran = f"<h3>Where it ran</h3>{table(_sessions(story))}" if story.sessions else ""
     return _panel(
         "Settings",
         f"{again}<p>Random numbers begin at seed {escape(story.config.get('seed'))}. In bold what is not the "
         f"default.</p><details><summary>All {len(rows) - 1} settings</summary>{marked}</details>{ran}",
     )
+
+
+def _sessions(story: Story) -> list[list[str]]:
+    """A column for each time that the run was begun or gone on with."""
+    columns = [["from step", "when (UTC)", "device", "threads", "machine", "minitorch_unet", "with"]]
+    for each in story.sessions:
+        when = each["began"].replace("T", " ").replace("+00:00", "")
+        device = each["device"] if each["device"] == "cpu" else each["device_name"]
+        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
+        threads = f"{each['threads']} on {each['cores']} cores"
+        columns.append([f"{each['step']:,}", when, device, threads, each["machine"], each["version"], versions])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def table(rows: Sequence[Sequence[str]], bold: int = 0) -> str:
