@@ -10,7 +10,7 @@ import numpy as np
 
 from .backend import Scaling, kernels_for, to_device, to_numpy, unscaled
 from .schedules import Plateau, Schedule, constant, cosine, poly, step_decay, warm_up
-from .tensor import Tensor
+from .tensor import Tensor, state
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Optimizer", "Plateau", "RMSprop", "Schedule", "clip_grad_norm_", "clip_grad_value_",
@@ -86,7 +86,11 @@ class Optimizer:
 
     def _update(self, ready: list[_Ready], scaling: Scaling | None = None) -> None:
         params, gradients = [item.p.data for item in ready], [item.gradient for item in ready]
-        self.update_all(params, gradients, [item.slots for item in ready], scaling)
+        given = (params, gradients, [item.slots for item in ready], scaling)
+        if state.profiler is not None:
+            state.profiler.run_update(self, self._kernels, *given)
+        else:
+            self.update_all(*given)
         for item in ready:
             item.p._version[0] += 1
 

@@ -90,7 +90,7 @@ def test_the_page_needs_nothing_beside_itself_and_is_whole(trained) -> None:
     assert "script" not in page.tags and "http" not in re.sub(r'http-equiv', "", text)
     assert len(text) < 2_000_000
     titles = ("Loss", "Scores", "Learning rate", "Norm of the gradient", "Examples over time", "Gradients by layer",
-              "Data", "Settings")  # fmt: skip
+              "Where a step's time goes", "Data", "Settings")  # fmt: skip
     for title in titles:
         assert f"<h2>{title}</h2>" in text
 
@@ -109,6 +109,12 @@ def test_the_page_tells_the_numbers_of_the_run(trained) -> None:
     assert "epoch 0: " in text and "epoch 3: " in text
     for layer in ("down.0.conv1", "up.0", "head"):
         assert layer in text
+    found = json.loads((trained / RECORD).read_text())["profile"]
+    assert "Step 3 while it trained" in text and found["step"] == 3
+    slowest = found["op"][0]
+    assert f"{slowest['op']} {slowest['phase']} {slowest['time'] * 1e3:,.1f}" in text
+    assert sum(row["time"] for row in found["op"]) <= found["seconds"]
+    assert {row["phase"] for row in found["op"]} == {"forward", "backward", "update"}
 
 
 def test_the_command_computes_the_same_again(trained) -> None:
@@ -121,7 +127,8 @@ def test_the_command_computes_the_same_again(trained) -> None:
     config = TrainConfig(**{name: value for name, value in given.items() if value is not None})
     assert dataclasses.asdict(config) == story.config
     source = {"data": str(options.data), **source_of(options)}
-    assert {**opening(story.source), **source}.items() >= {k: v for k, v in story.source.items() if k != "images"}.items()
+    known = {name: value for name, value in story.source.items() if name != "images"}
+    assert (opening(story.source) | source).items() >= known.items()
     assert options.threads == story.sessions[0]["threads"] == 1
 
 
@@ -226,18 +233,13 @@ def test_a_run_that_failed_says_why(tmp_path) -> None:
 
 def test_pages_are_written_as_long_as_they_cost_little(tmp_path, monkeypatch) -> None:
     """A page that takes 1 s is written once, costs more than 1 % of the epochs of 10 s, and waits for the end."""
-    written, clock = [], iter(range(0, 10_000, 10))
-    now = [0.0]
+    written, now = [], [0.0]
 
     def slow(folder) -> None:
         written.append(now[0])
         now[0] += cost
 
-    def tick() -> float:
-        return now[0]
-
-    del clock
-    monkeypatch.setattr(report_training.time, "monotonic", tick)
+    monkeypatch.setattr(report_training.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(report_training, "write_report", slow)
 
     def epoch(event) -> None:
@@ -305,7 +307,8 @@ def test_examples_are_windows_of_the_images_where_classes_mix() -> None:
     for tile in tiles:
         rows, columns = tile.window
         assert tile.label.shape == (SIZE, SIZE)
-        assert np.array_equal(tile.label, label[rows, columns]) and np.array_equal(tile.weights, 2 * label[rows, columns])
+        assert np.array_equal(tile.label, label[rows, columns])
+        assert np.array_equal(tile.weights, 2 * label[rows, columns])
         assert np.array_equal(tile.image, dataset[0].image[:, rows, columns])
         shares.append((tile.label == 1).sum() / (tile.label != IGNORE).sum())
     assert shares[0] > 0.45 and shares[0] == max(shares)

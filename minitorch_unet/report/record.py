@@ -23,10 +23,11 @@ from ..batches import TileMaker
 from ..data import IGNORE, Dataset
 from ..files import atomic_write
 from ..info import processor, versions
+from ..profiler import profile
 from ..runs import Run
 from ..unet import UNet
 
-RECORD = "record.json"
+RECORD, FLAME = "record.json", "step.svg"
 _NAMES = 200  # of images that are listed
 
 
@@ -61,6 +62,17 @@ def begin_session(folder: Path, run: Run, training: Dataset, validation: Dataset
     record["sessions"] = [*sessions, session]
     write_record(folder, record)
     return record
+
+
+def keep_profile(folder: Path, record: dict[str, Any], watched: profile, step: int) -> None:
+    """Enter where the time of this step (from 1) went, and leave its picture beside the record."""
+    kept = ("op", "module", "phase", "calls", "time", "flops")
+    rows = {
+        by: [{name: row[name] for name in kept if name in row} for row in watched.rows(by)] for by in ("op", "module")
+    }
+    record["profile"] = {"step": step, "seconds": watched.total_time, **rows}
+    atomic_write(folder / FLAME, watched.flame_svg().encode())
+    write_record(folder, record)
 
 
 def settings_of(config: dict[str, Any], network: UNet, source: Mapping[str, Any]) -> dict[str, Any]:

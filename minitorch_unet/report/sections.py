@@ -11,9 +11,11 @@ from ..pages import escape, png_uri
 from . import pictures
 from .curves import Line, chart, number, running_mean
 from .examples import Tile
+from .record import FLAME
 from .story import Story
 
 _ROW = 14  # pixels, height of a layer's row
+_SLOWEST = 10  # operations that are listed
 _COLUMNS = 240  # of the picture of norms, at most
 
 
@@ -173,8 +175,46 @@ def _picture(caption: str, *images: np.ndarray) -> str:
 
 
 def operations(story: Story) -> str:
-    """Where the time of a step goes."""
-    return ""
+    """Where the time of a step went."""
+    found = story.record.get("profile")
+    title = "Where a step's time goes"
+    if not found:
+        return _panel(title, '<p class="quiet">No step of this run was timed.</p>')
+    text = (
+        f"Step {found['step']} while it trained, {duration(found['seconds'])} in all, by operation: forward computes "
+        "the scores and the loss, backward the gradients, update changes the weights."
+    )
+    flame = story.folder / FLAME
+    drawn = f'<div class="scroll flame">{flame.read_text(encoding="utf-8")}</div>' if flame.is_file() else ""
+    if drawn:
+        drawn = (
+            "<p>The same step from left to right; below its phase each module, and below that its operations. A box is "
+            f"as wide as the time it took.</p>{drawn}"
+        )
+    return _panel(title, f"<p>{text}</p>{_times(found['op'], found['seconds'])}{drawn}")
+
+
+def _times(rows: Sequence[Mapping[str, Any]], seconds: float) -> str:
+    """The slowest operations, each with a bar as long as its share; the others together."""
+    shown, rest = list(rows[:_SLOWEST]), rows[_SLOWEST:]
+    other = {"op": f"{len(rest)} others", "phase": "", "calls": sum(row["calls"] for row in rest), "flops": None}
+    inside = sum(row["time"] for row in rows)
+    listed = [*shown, *([{**other, "time": sum(row["time"] for row in rest)}] if rest else [])]
+    left = max(0.0, seconds - inside)
+    listed.append({"op": "between operations", "phase": "", "calls": "", "flops": None, "time": left})
+    lines = ""
+    for row in listed:
+        share = row["time"] / seconds if seconds else 0.0
+        rate = f"{row['flops'] / row['time'] / 1e9:,.1f}" if row["flops"] and row["time"] else ""
+        lines += (
+            f"<tr><td>{escape(row['op'])}</td><td>{escape(row['phase'])}</td>"
+            f'<td class="number">{row["time"] * 1e3:,.1f}</td><td class="number">{100 * share:.1f}</td>'
+            f'<td class="bars"><i class="bar" style="width:{100 * share:.1f}%"></i></td>'
+            f'<td class="number">{row["calls"]}</td><td class="number">{rate}</td></tr>'
+        )
+    head = '<th>operation</th><th>phase</th><th class="number">ms</th><th class="number">%</th><th></th>'
+    head += '<th class="number">calls</th><th class="number">GFLOP/s</th>'
+    return f'<div class="scroll"><table class="times"><tr>{head}</tr>{lines}</table></div>'
 
 
 def data(story: Story) -> str:

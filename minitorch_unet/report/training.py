@@ -7,18 +7,21 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..batches import TileMaker, sample_weights
 from ..data import Dataset
 from ..errors import DataError
+from ..profiler import profile
 from ..runs import Run
 from ..tensor import NonFiniteError
 from ..train import Event, Interrupted, train
 from .examples import EXAMPLES, Examples
 from .page import write_report
-from .record import begin_session
+from .record import begin_session, keep_profile
 from .tensorboard import EventFiles
 
+_PROFILED = 2  # number of the step that is timed, from 0: by then kernels are compiled and memory is there
 _SHARE = 0.01  # of a run's time that may go into pages while it runs
 
 
@@ -30,8 +33,9 @@ def train_with_report(
     """`train`, which see, and beside its files report.html, with record.json and examples.npz, from which it is made.
 
     The page is written after an epoch where that takes less than 1 % of the time since it was last written, and
-    always at the end, also of a run that was stopped or failed. None of it changes what is computed. With `tensorboard`
-    the folder tensorboard/ gets the same figures as event files; ValueError where tensorboardX is missing.
+    always at the end, also of a run that was stopped or failed. The third step is timed, operation by operation (not
+    with `graph`). None of it changes what is computed. With `tensorboard` the folder tensorboard/ gets the same figures
+    as event files; ValueError where tensorboardX is missing.
     """
     events = EventFiles(folder) if tensorboard else None  # first: what is missing is said before anything is computed
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,9 +44,17 @@ def train_with_report(
     examples = _examples(run, dataset, validation, folder, tiles)
     written = time.monotonic()
     cost = 0.0
+    watch: profile | None = None
+
+    def around(step: int) -> contextlib.AbstractContextManager[Any]:
+        nonlocal watch
+        watch = profile() if step == _PROFILED and not graph else None
+        return watch or contextlib.nullcontext()
 
     def note(event: Event) -> None:
         nonlocal written, cost
+        if watch is not None and event["event"] == "step":
+            keep_profile(folder, record, watch, event["step"])
         if event["event"] == "epoch":
             examples.keep(event["epoch"])
             examples.save(folder / EXAMPLES)
@@ -58,7 +70,7 @@ def train_with_report(
     if events is not None:
         events.begin(run.step, examples, record["sessions"])
     try:
-        train(run, dataset, validation, folder, note, max_hours, graph, examples.see)
+        train(run, dataset, validation, folder, note, max_hours, graph, examples.see, around)
     except (Interrupted, NonFiniteError):
         write_report(folder)
         raise

@@ -1,4 +1,4 @@
-"""What concerns the whole graph of a thread: whether it is recorded, what is remade, what is checked and named."""
+"""What concerns the whole graph of a thread: whether it is recorded, what is remade, checked, named and measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ class NonFiniteError(FloatingPointError):
 
 
 class _State(threading.local):
-    """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs."""
+    """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs.
+
+    `profiler`, where there is one, runs the rules of the operations in their callers' place: see profiler.py.
+    """
 
     recording = True
     remaking = False
@@ -21,6 +24,7 @@ class _State(threading.local):
     naming = False
     module_path = ""
     module_names: dict[int, str] | None = None
+    profiler: Any = None
 
 
 state = _State()

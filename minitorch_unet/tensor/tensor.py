@@ -97,6 +97,8 @@ class Node:
         if not record:
             kept = ctx.for_backward(array_ops, owned=owned)
             del ctx
+            if state.profiler is not None:
+                return state.profiler.run_backward(self, kept, given)
             return self.op.backward(kept, given.pop())
         as_tensors: dict[str, Any] = {}
         for name, i in self.saved_inputs.items():
@@ -106,7 +108,10 @@ class Node:
             as_tensors[name] = parent if isinstance(parent, Tensor) else Tensor._from_node(data, parent)
         for name in self.saved_output:
             as_tensors[name] = Tensor._from_node(ctx.saved[name], self)
-        return self.op.backward(ctx.for_backward(tensor_ops, owned=False, **as_tensors), given.pop())
+        kept = ctx.for_backward(tensor_ops, owned=False, **as_tensors)
+        if state.profiler is not None:
+            return state.profiler.run_backward(self, kept, given)
+        return self.op.backward(kept, given.pop())
 
 
 def source_of(tensor: Tensor) -> Node | Tensor:
@@ -127,7 +132,11 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
         )
     remaking = state.remaking and any(needs)
     ctx = Context(kernels_for(operands[0]), needs, array_ops, remaking)
-    made = op.forward(ctx, *arrays, **{key: _constant(value) for key, value in params.items()})
+    plain = {key: _constant(value) for key, value in params.items()}
+    if state.profiler is not None:
+        made = state.profiler.run_forward(op, ctx, arrays, plain)
+    else:
+        made = op.forward(ctx, *arrays, **plain)
     out = ctx.xp.asarray(made)
     if out is not made:  # NumPy turns results without axes into scalars: what is kept of them is still the output
         ctx.saved.update({kept: out for kept, value in ctx.saved.items() if value is made})
