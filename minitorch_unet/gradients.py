@@ -65,4 +65,4 @@ def _square_sum(g: Array) -> Any:
     if kernels.asynchronous:
         return kernels.xp.square(g).sum(dtype=np.float64)
     values = g.ravel(order="K")  # a view, whatever the memory order; and no array of squares
-    return np.dot(values, values)
+    return values.dot(values)

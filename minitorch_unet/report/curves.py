@@ -122,7 +122,9 @@ def _limits(lines: Sequence[Line], log: bool) -> tuple[float, float]:
     low, high = min(float(np.min(line.y)) for line in lines), max(float(np.max(line.y)) for line in lines)
     if log:
         return low / 1.2, high * 1.2
-    return min(0.0, low), (high + 0.06 * (high - min(0.0, low))) or 1.0
+    low, high = min(0.0, low), max(0.0, high)
+    spare = 0.06 * (high - low)
+    return (low - spare if low else low, high + spare if high else high) if spare else (0.0, 1.0)
 
 
 def _ticks(low: float, high: float, count: int, whole: bool = False) -> list[float]:

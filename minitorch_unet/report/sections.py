@@ -113,7 +113,7 @@ def layers(story: Story) -> str:
         f'<img src="{png_uri(picture)}" alt="norm of the gradient of {len(names)} layers over {len(norms)} steps" '
         f'style="height:{height}px"></div>'
         f'<p class="scale small">step {steps[0]:,} to {steps[-1]:,}, left to right; norm {number(10**low)} '
-        f'<img src="{scale}" alt="dark to bright"> {number(10**high)}, each tenfold the same way along the scale</p>'
+        f'<img src="{scale}" alt="dark to bright"> {number(10**high)} (logarithmic)</p>'
     )
     text = (
         "The length of each layer's gradient, from the input at the top to the scores at the bottom: a dark band is a "

@@ -87,9 +87,9 @@ class Story:
         return sum(longest.values())
 
     def gradient_norms(self) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Steps (T,), names of layers (L,), norms (T, L); NaN for what is not finite."""
+        """Steps (T,), names of layers (L,) from input to scores, norms (T, L); NaN for what is not finite."""
         noted = [event for event in self.steps if event.get("gradients")]
-        layers = list(noted[0]["gradients"]) if noted else []
+        layers = sorted(noted[0]["gradients"], key=_place) if noted else []
         values = [[event["gradients"].get(layer) for layer in layers] for event in noted]
         return np.array([event["step"] for event in noted]), layers, np.array(values, np.float64)
 
@@ -121,6 +121,13 @@ class Story:
                 _option(name), str(value),
             ]  # fmt: skip
         return shlex.join([*words, *machine, *output])
+
+
+def _place(layer: str) -> tuple[int, int, bool]:
+    """Where a layer of the U-Net stands on the way through it: an up-convolution comes before the block it feeds."""
+    part, _, rest = layer.partition(".")
+    number = rest.partition(".")[0]
+    return {"down": 0, "up": 1, "merge": 1}.get(part, 2), int(number) if number.isdigit() else 0, part == "merge"
 
 
 def _option(name: str) -> str:
