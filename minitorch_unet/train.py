@@ -28,6 +28,7 @@ from .gradients import GradientNorms
 from .runs import BEST, LAST, LOG, Run, resume, start
 from .steps import graphed_step, train_step
 from .tensor import NonFiniteError
+from .tiled import EXACT
 
 __all__ = ["BEST", "LAST", "LOG", "Event", "Interrupted", "Run", "prepare", "resume", "start", "train", "train_step"]
 
@@ -90,7 +91,7 @@ def train(
             log({"event": "step", "loss": loss, "lr": lr, "steps_in_all": total, "seconds": seconds, **noted})
 
             if run.step % tiles.steps_per_epoch == 0:
-                scores = evaluate(network, validation, None, (), see)
+                scores = evaluate(network, validation, None, (), EXACT, see)
                 improved = scores["mean_iou"] > run.best
                 run.best, run.bad_epochs = (scores["mean_iou"], 0) if improved else (run.best, run.bad_epochs + 1)
                 if run.plateau:
