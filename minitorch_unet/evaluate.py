@@ -27,8 +27,9 @@ def evaluate(
 
     `mean_iou` and `mean_dice` average the foreground classes 1..K-1. Pixel counts are added over the images before a
     score is taken; ignored pixels count nowhere. Every family of `families` (see `scoring`) is shown each image too,
-    and its result stands under its name. `how` says how images are tiled and predictions averaged. `see(i, probability)`
-    is called with the prediction (K, H, W) of each. Raises ValueError when the classes of data and network differ.
+    and its result stands under its name. `how` says how images are tiled and predictions averaged. `see(i,
+    probability)` is called with the prediction (K, H, W) of each. Raises ValueError when the classes of data and
+    network differ.
     """
     classes = network.config["num_classes"]
     if dataset.classes > classes:
