@@ -32,6 +32,7 @@ examples:
   minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
   minitorch-unet evaluate runs/mine --data held_out/ --json scores.json
   minitorch-unet doctor runs/mine
+  minitorch-unet report runs/mine
 """
 
 

@@ -86,7 +86,7 @@ class Examples:
     def keep(self, epoch: int) -> None:
         """What was seen is the network's work after this epoch; the earlier ones are thinned out."""
         for number, shown in self._seen.items():
-            kept = {e: p for e, p in self.tiles[number].predictions.items() if e < epoch and e & (e - 1) == 0}
+            kept = {e: p for e, p in self.tiles[number].predictions.items() if e < epoch and stays(e)}
             self.tiles[number].predictions = kept | {epoch: shown}
         self._seen.clear()
 
@@ -135,6 +135,11 @@ class Examples:
         except Exception as error:  # zipfile, json and NumPy each have their own
             raise DataError(f"{path}: holds no examples of a run ({type(error).__name__}: {error})") from None
         return cls(tiles)
+
+
+def stays(epoch: int) -> bool:
+    """Whether an epoch's predictions are kept for good: 0, 1, 2, 4, 8, ..."""
+    return epoch & (epoch - 1) == 0
 
 
 def _shown(probability: np.ndarray) -> np.ndarray:

@@ -182,7 +182,8 @@ def operations(story: Story) -> str:
         return _panel(title, '<p class="quiet">No step of this run was timed.</p>')
     text = (
         f"Step {found['step']} while it trained, {duration(found['seconds'])} in all, by operation: forward computes "
-        "the scores and the loss, backward the gradients, update changes the weights."
+        "the scores and the loss, backward the gradients, update changes the weights. What else the machine did "
+        "meanwhile is in it."
     )
     flame = story.folder / FLAME
     drawn = f'<div class="scroll flame">{flame.read_text(encoding="utf-8")}</div>' if flame.is_file() else ""

@@ -16,13 +16,13 @@ from ..profiler import profile
 from ..runs import Run
 from ..tensor import NonFiniteError
 from ..train import Event, Interrupted, train
-from .examples import EXAMPLES, Examples
+from .examples import EXAMPLES, Examples, stays
 from .page import write_report
 from .record import begin_session, keep_profile
 from .tensorboard import EventFiles
 
 _PROFILED = 2  # number of the step that is timed, from 0: by then kernels are compiled and memory is there
-_SHARE = 0.01  # of a run's time that may go into pages while it runs
+_SHARE = 0.005  # of a run's time that may go into pages while it runs
 
 
 def train_with_report(
@@ -32,7 +32,7 @@ def train_with_report(
 ) -> Run:  # fmt: skip
     """`train`, which see, and beside its files report.html, with record.json and examples.npz, from which it is made.
 
-    The page is written after an epoch where that takes less than 1 % of the time since it was last written, and
+    The page is written after an epoch where that takes less than 0.5 % of the time since it was last written, and
     always at the end, also of a run that was stopped or failed. The third step is timed, operation by operation (not
     with `graph`). None of it changes what is computed. With `tensorboard` the folder tensorboard/ gets the same figures
     as event files; ValueError where tensorboardX is missing.
@@ -51,33 +51,39 @@ def train_with_report(
         watch = profile() if step == _PROFILED and not graph else None
         return watch or contextlib.nullcontext()
 
-    def note(event: Event) -> None:
+    def tell() -> None:
         nonlocal written, cost
+        began = time.monotonic()
+        examples.save(folder / EXAMPLES)
+        write_report(folder)
+        written = time.monotonic()
+        cost = written - began
+
+    def note(event: Event) -> None:
         if watch is not None and event["event"] == "step":
             keep_profile(folder, record, watch, event["step"])
+        report(event)
         if event["event"] == "epoch":
             examples.keep(event["epoch"])
-            examples.save(folder / EXAMPLES)
-        report(event)
         if events is not None:
             events.add(event, examples)
-        if event["event"] == "epoch" and cost < _SHARE * (time.monotonic() - written):
-            began = time.monotonic()
-            write_report(folder)
-            written = time.monotonic()
-            cost = written - began
+        if event["event"] == "epoch":
+            if cost < _SHARE * (time.monotonic() - written):
+                tell()
+            elif stays(event["epoch"]):
+                examples.save(folder / EXAMPLES)
 
     if events is not None:
         events.begin(run.step, examples, record["sessions"])
     try:
         train(run, dataset, validation, folder, note, max_hours, graph, examples.see, around)
     except (Interrupted, NonFiniteError):
-        write_report(folder)
+        tell()
         raise
     finally:
         if events is not None:
             events.close()
-    write_report(folder)
+    tell()
     return run
 
 
