@@ -64,13 +64,17 @@ def begin_session(folder: Path, run: Run, training: Dataset, validation: Dataset
     return record
 
 
-def keep_profile(folder: Path, record: dict[str, Any], watched: profile, step: int) -> None:
-    """Enter where the time of this step (from 1) went, and leave its picture beside the record."""
+def keep_profile(folder: Path, record: dict[str, Any], timed: Mapping[int, profile]) -> None:
+    """Enter where the time of the quickest of these steps (from 1) went, and leave its picture beside the record.
+
+    What else the machine does only makes steps longer.
+    """
+    step, watched = min(timed.items(), key=lambda item: item[1].total_time)
     kept = ("op", "module", "phase", "calls", "time", "flops")
     rows = {
         by: [{name: row[name] for name in kept if name in row} for row in watched.rows(by)] for by in ("op", "module")
     }
-    record["profile"] = {"step": step, "seconds": watched.total_time, **rows}
+    record["profile"] = {"step": step, "of": [min(timed), max(timed)], "seconds": watched.total_time, **rows}
     atomic_write(folder / FLAME, watched.flame_svg().encode())
     write_record(folder, record)
 

@@ -181,9 +181,9 @@ def operations(story: Story) -> str:
     if not found:
         return _panel(title, '<p class="quiet">No step of this run was timed.</p>')
     text = (
-        f"Step {found['step']} while it trained, {duration(found['seconds'])} in all, by operation: forward computes "
-        "the scores and the loss, backward the gradients, update changes the weights. What else the machine did "
-        "meanwhile is in it."
+        f"Step {found['step']}, the quickest of steps {found['of'][0]} to {found['of'][1]}, as it trained: "
+        f"{duration(found['seconds'])} by operation; forward computes the scores and the loss, backward the gradients, "
+        "update changes the weights."
     )
     flame = story.folder / FLAME
     drawn = f'<div class="scroll flame">{flame.read_text(encoding="utf-8")}</div>' if flame.is_file() else ""

@@ -21,7 +21,7 @@ from .page import write_report
 from .record import begin_session, keep_profile
 from .tensorboard import EventFiles
 
-_PROFILED = 2  # number of the step that is timed, from 0: by then kernels are compiled and memory is there
+_TIMED = range(2, 7)  # steps that are timed, from 0: by then kernels are compiled and memory is there
 _SHARE = 0.005  # of a run's time that may go into pages while it runs
 
 
@@ -33,7 +33,7 @@ def train_with_report(
     """`train`, which see, and beside its files report.html, with record.json and examples.npz, from which it is made.
 
     The page is written after an epoch where that takes less than 0.5 % of the time since it was last written, and
-    always at the end, also of a run that was stopped or failed. The third step is timed, operation by operation (not
+    always at the end, also of a run that was stopped or failed. Steps 3 to 7 are timed, operation by operation (not
     with `graph`). None of it changes what is computed. With `tensorboard` the folder tensorboard/ gets the same figures
     as event files; ValueError where tensorboardX is missing.
     """
@@ -45,23 +45,27 @@ def train_with_report(
     written = time.monotonic()
     cost = 0.0
     watch: profile | None = None
+    timed: dict[int, profile] = {}
 
     def around(step: int) -> contextlib.AbstractContextManager[Any]:
         nonlocal watch
-        watch = profile() if step == _PROFILED and not graph else None
+        watch = profile() if step in _TIMED and not graph else None
         return watch or contextlib.nullcontext()
 
     def tell() -> None:
         nonlocal written, cost
         began = time.monotonic()
+        if timed:
+            keep_profile(folder, record, timed)
+            timed.clear()
         examples.save(folder / EXAMPLES)
         write_report(folder)
         written = time.monotonic()
         cost = written - began
 
     def note(event: Event) -> None:
-        if watch is not None and event["event"] == "step":
-            keep_profile(folder, record, watch, event["step"])
+        if watch is not None and event["event"] == "step":  # it came to its end
+            timed[event["step"]] = watch
         report(event)
         if event["event"] == "epoch":
             examples.keep(event["epoch"])
