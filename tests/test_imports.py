@@ -58,6 +58,7 @@ RANKS = {
     "report": 11,
     "demo": 12,
     "doctor": 11,
+    "course": 12,
     "cli": 13,
     "__main__": 14,
 }
