@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import datetime
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +55,7 @@ def begin_session(folder: Path, run: Run, training: Dataset, validation: Dataset
         "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "step": run.step,
         "version": __version__, "versions": versions(), "machine": f"{processor()}, {platform.platform(terse=True)}",
         "cores": available_cores(), "threads": get_num_threads(), "device": device,
-        "device_name": describe_device(device), "folder": os.path.abspath(folder),
+        "device_name": describe_device(device),
     }  # fmt: skip
     sessions = [each for each in record.get("sessions", []) if each["step"] < run.step]
     record["sessions"] = [*sessions, session]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import TrainConfig, config_from
+from ..config import TrainConfig
 from ..errors import DataError
 from ..predict import load_network
 from ..runs import LAST, LOG, read_log
@@ -101,14 +101,15 @@ class Story:
 
     def command(self) -> str | None:
         """The command line that computes the same again; None for a run that a script began with data of its own."""
-        config, last = config_from(self.config), self.sessions[-1] if self.sessions else {}
+        last = self.sessions[-1] if self.sessions else {}
         machine = ["--threads", str(last["threads"])] if "threads" in last else []
         if last.get("device", "cpu") != "cpu":
             machine += ["--device", last["device"]]
         output = ["--output", str(self.folder)]
         if self.source.get("data") == "demo":
             chosen = ["--quick"] if self.source.get("quick") else []
-            return shlex.join(["minitorch-unet", "demo", *chosen, "--seed", str(config.seed), *machine, *output])
+            chosen += ["--seed", str(self.config["seed"])]
+            return shlex.join(["minitorch-unet", "demo", *chosen, *machine, *output])
         if "validation" not in self.source:
             return None
         words = ["minitorch-unet", "train", "--data", str(self.source["data"])]
