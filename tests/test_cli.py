@@ -314,7 +314,8 @@ def test_train_says_what_it_does_and_leaves_everything(data, tmp_path, capsys) -
         "best mean foreground IoU 0.", f"{run}/{BEST}", f"look at {run}/panel.png and {run}/loss.png",
     ):  # fmt: skip
         assert part in out
-    assert sorted(p.name for p in run.iterdir()) == [BEST, LAST, LOG, "loss.png", "panel.png"]
+    told = ["record.json", "report.html", "step.svg"]
+    assert sorted(p.name for p in run.iterdir()) == [BEST, "examples.npz", LAST, LOG, "loss.png", "panel.png", *told]
     assert read_image(run / "panel.png").shape[1] == 1320
 
 

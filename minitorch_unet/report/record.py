@@ -45,7 +45,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 def begin_session(folder: Path, run: Run, training: Dataset, validation: Dataset, tiles: TileMaker) -> dict[str, Any]:
-    """Enter that the run begins or goes on, here and now; returns the whole record."""
+    """The run's record with the entry that it begins or goes on, here and now; not yet written."""
     record = read_record(folder) if run.step else {}
     device = run.network.parameters()[0].device
     record["data"] = {"training": summary(training), "validation": summary(validation)}
@@ -59,7 +59,6 @@ def begin_session(folder: Path, run: Run, training: Dataset, validation: Dataset
     }  # fmt: skip
     sessions = [each for each in record.get("sessions", []) if each["step"] < run.step]
     record["sessions"] = [*sessions, session]
-    write_record(folder, record)
     return record
 
 
@@ -75,7 +74,6 @@ def keep_profile(folder: Path, record: dict[str, Any], timed: Mapping[int, profi
     }
     record["profile"] = {"step": step, "of": [min(timed), max(timed)], "seconds": watched.total_time, **rows}
     atomic_write(folder / FLAME, watched.flame_svg().encode())
-    write_record(folder, record)
 
 
 def settings_of(config: dict[str, Any], network: UNet, source: Mapping[str, Any]) -> dict[str, Any]:

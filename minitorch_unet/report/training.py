@@ -18,7 +18,7 @@ from ..tensor import NonFiniteError
 from ..train import Event, Interrupted, train
 from .examples import EXAMPLES, Examples, stays
 from .page import write_report
-from .record import begin_session, keep_profile
+from .record import begin_session, keep_profile, write_record
 from .tensorboard import EventFiles
 
 _TIMED = range(2, 7)  # steps that are timed, from 0: by then kernels are compiled and memory is there
@@ -42,13 +42,19 @@ def train_with_report(
     tiles = TileMaker(run.config, run.network, dataset)
     record = begin_session(folder, run, dataset, validation, tiles)
     examples = _examples(run, dataset, validation, folder, tiles)
-    written = time.monotonic()
-    cost = 0.0
+    written, cost, begun = time.monotonic(), 0.0, False
     watch: profile | None = None
     timed: dict[int, profile] = {}
 
+    def save() -> None:
+        write_record(folder, record)
+        examples.save(folder / EXAMPLES)
+
     def around(step: int) -> contextlib.AbstractContextManager[Any]:
-        nonlocal watch
+        nonlocal watch, begun
+        if not begun:  # now that the first checkpoint is written: what can be written at all has shown itself
+            save()
+            begun = True
         watch = profile() if step in _TIMED and not graph else None
         return watch or contextlib.nullcontext()
 
@@ -58,7 +64,7 @@ def train_with_report(
         if timed:
             keep_profile(folder, record, timed)
             timed.clear()
-        examples.save(folder / EXAMPLES)
+        save()
         write_report(folder)
         written = time.monotonic()
         cost = written - began
@@ -105,5 +111,4 @@ def _examples(run: Run, dataset: Dataset, validation: Dataset, folder: Path, til
     if run.step == 0:
         examples.predict(run.network, validation, 0)
         run.network.train()
-        examples.save(folder / EXAMPLES)
     return examples
