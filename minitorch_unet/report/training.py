@@ -63,7 +63,6 @@ def train_with_report(
         began = time.monotonic()
         if timed:
             keep_profile(folder, record, timed)
-            timed.clear()
         save()
         write_report(folder)
         written = time.monotonic()
