@@ -16,6 +16,7 @@ from .pages import escape, grey8, png_uri
 _SIDE, _PLANES, _SAMPLE, _VALUES = 96, 4, 4096, 12
 _ROWS = 60  # of a module's table, at most
 _CELL = 'style="padding:1px 10px 1px 0;text-align:left;border:0"'
+_NAME = _CELL[:-1] + ';white-space:nowrap"'
 _NUMBER = 'style="padding:1px 10px 1px 0;text-align:right;border:0;font-variant-numeric:tabular-nums"'
 
 
@@ -73,7 +74,7 @@ def _picture(data: Any, values: np.ndarray) -> str:
     planes = to_numpy(first[:_PLANES, ::step, ::step]).astype(np.float64)
     planes = np.where(np.isfinite(planes), planes, 0)
     colour = data.ndim in (3, 4) and data.shape[-3] == 3 and planes.min() >= 0 and planes.max() <= 1
-    shown = [np.moveaxis(np.rint(255 * planes).astype(np.uint8), 0, -1)] if colour else [_shades(p) for p in planes]
+    shown = [np.moveaxis(np.rint(255 * planes).astype(np.uint8), 0, -1)] if colour else list(_shades(planes))
     count = 1 if colour else len(first)
     zoom = max(1, _SIDE // max(planes.shape[1:]))
     size = f"width:{zoom * planes.shape[2]}px;height:{zoom * planes.shape[1]}px"
@@ -83,16 +84,16 @@ def _picture(data: Any, values: np.ndarray) -> str:
     )
     more = f"{count - len(shown)} more planes; " if count > len(shown) else ""
     key = "in colour" if colour else "blue below 0, red above" if planes.min() < 0 else "black 0, white the largest"
-    every = f"; every {step}th row and column" if step > 1 else ""
+    every = f"; one row and column in {step}" if step > 1 else ""
     return f'<br>{images}<br><span style="opacity:0.7">{more}{key}{every}</span>'
 
 
-def _shades(plane: np.ndarray) -> np.ndarray:
-    """Grey from 0 up, or with negative values blue - white - red, the same length either way."""
-    top = float(np.abs(plane).max())
-    if plane.min() >= 0:
-        return grey8(plane, 0.0, top or 1.0)
-    part = (plane / top)[..., None]
+def _shades(planes: np.ndarray) -> np.ndarray:
+    """Grey from 0 up, or with negative values blue - white - red, the same length either way; one scale for all."""
+    top = float(np.abs(planes).max()) or 1.0
+    if planes.min() >= 0:
+        return grey8(planes, 0.0, top)
+    part = (planes / top)[..., None]
     red, blue = np.array([178.0, 24, 43]), np.array([33.0, 102, 172])
     return np.rint(255 + np.where(part > 0, part * (red - 255), -part * (blue - 255))).astype(np.uint8)
 
@@ -101,7 +102,7 @@ def module_html(module: Any) -> str:
     """The tree of a module as a table: name, kind, shapes of its own parameters, number of trained values."""
     rows = list(_rows(module, type(module).__name__, module.describe(), 0))
     body = "".join(
-        f"<tr><td {_CELL}>{'&emsp;' * depth}{escape(name)}</td><td {_CELL}>{escape(kind)}</td>"
+        f"<tr><td {_NAME}>{'&emsp;' * depth}{escape(name)}</td><td {_CELL}>{escape(kind)}</td>"
         f"<td {_CELL}>{escape(shapes)}</td><td {_NUMBER}>{count:,}</td></tr>"
         for depth, name, kind, shapes, count in rows[:_ROWS]
     )

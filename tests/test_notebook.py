@@ -48,6 +48,9 @@ def test_pictures_of_planes() -> None:
     (picture,) = pictures(Tensor(ramp - 1)._repr_html_())
     assert picture.shape == (20, 30, 3)
     assert tuple(picture[0, 0]) == (33, 102, 172) and tuple(picture[-1, -1]) == (178, 24, 43)
+    both = pictures(Tensor(np.stack([ramp, ramp - 2]))._repr_html_())
+    assert all(picture.shape == (20, 30, 3) for picture in both), "one scale for all planes"
+    assert tuple(both[0][0, 0]) == tuple(both[1][-1, -1]) == (255, 255, 255)
     maps = Tensor(np.random.default_rng(0).uniform(size=(2, 7, 20, 20)).astype(np.float32))
     shown = maps._repr_html_()
     assert len(pictures(shown)) == 4 and "3 more planes" in shown

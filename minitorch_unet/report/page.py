@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import atomic_write
 from ..pages import asset, escape, page
-from . import sections
+from . import facts, sections
 from .story import Story
 
 PAGE = "report.html"
@@ -31,8 +31,8 @@ class Report:
         body = "".join(
             part(story)
             for part in (
-                sections.head, sections.curves, sections.examples, sections.layers, sections.operations, sections.data,
-                sections.settings,
+                sections.head, sections.curves, sections.examples, sections.layers, facts.operations, facts.data,
+                facts.settings,
             )
         )  # fmt: skip
         style = asset("report.css", "minitorch_unet.report")

@@ -1,8 +1,8 @@
-"""The parts of the page, each with a sentence that says what it shows: a Story in, HTML out."""
+"""The parts of the page that show something, each with a sentence that says what: a Story in, HTML out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,10 @@ from ..pages import escape, png_uri
 from . import pictures
 from .curves import Line, chart, number, running_mean
 from .examples import Tile
-from .record import FLAME
+from .parts import duration, figure, panel
 from .story import Story
 
 _ROW = 14  # pixels, height of a layer's row
-_SLOWEST = 10  # operations that are listed
 _COLUMNS = 240  # of the picture of norms, at most
 
 
@@ -60,19 +59,19 @@ def curves(story: Story) -> str:
     return "".join(
         [
             '<section class="columns">',
-            _figure(
+            figure(
                 "Loss", chart(lines, "step", "loss"),
                 "How wrong the network is, in the measure that training lowers; single steps jump because each sees "
                 "other tiles. A validation loss that rises while the training loss falls is learning by heart.",
             ),
-            _figure(
+            figure(
                 "Scores", chart(scores, "epoch", "score", limits=(0, 1)),
                 "How much of the objects is found, on images that are not trained on: IoU is what prediction and label "
                 "share over what either covers, Dice weighs the shared part twice; both mean the classes but the "
                 "background.",
             ),
-            _figure("Learning rate", chart([rate], "step", "learning rate"), _about_rate(story.config)),
-            _figure(
+            figure("Learning rate", chart([rate], "step", "learning rate"), _about_rate(story.config)),
+            figure(
                 "Norm of the gradient", chart([Line("all layers together", at_norms, whole, "blue")], "step",
                                               "norm", log=True),
                 "How steep the loss is where the weights stand: a norm that climbs without end comes before a run that "
@@ -93,7 +92,7 @@ def layers(story: Story) -> str:
     """The norms of each layer's gradient as a picture, a row for each layer."""
     steps, names, norms = story.gradient_norms()
     if not names:
-        return _panel("Gradients by layer", '<p class="quiet">This run recorded none.</p>')
+        return panel("Gradients by layer", '<p class="quiet">This run recorded none.</p>')
     with np.errstate(divide="ignore"):
         logs = np.log10(norms)
     logs[~np.isfinite(logs)] = np.nan
@@ -119,7 +118,7 @@ def layers(story: Story) -> str:
         "The length of each layer's gradient, from the input at the top to the scores at the bottom: a dark band is a "
         "layer that hardly learns, and rows that brighten together are steps that shook the whole network."
     )
-    return _panel("Gradients by layer", f"<p>{text}</p>{body}")
+    return panel("Gradients by layer", f"<p>{text}</p>{body}")
 
 
 def _mean(logs: np.ndarray) -> np.ndarray:
@@ -133,7 +132,7 @@ def examples(story: Story) -> str:
     """The same tiles again and again, as the network learnt."""
     found = story.examples
     if not found.tiles or not found.epochs:
-        return _panel("Examples", '<p class="quiet">This run kept none.</p>')
+        return panel("Examples", '<p class="quiet">This run kept none.</p>')
     kind = "Probability of the foreground (white: certain)" if _two_classes(story) else "Predicted classes"
     text = (
         f"{kind} on the same pieces of validation images, before the first step (epoch 0), after epochs 1, 2, 4, 8 and "
@@ -146,7 +145,7 @@ def examples(story: Story) -> str:
         )
     )
     parts = [f'<p>{text}</p><div class="legend">{legend}</div>']
-    return _panel("Examples over time", "".join([*parts, *(_tile(tile) for tile in found.tiles)]))
+    return panel("Examples over time", "".join([*parts, *(_tile(tile) for tile in found.tiles)]))
 
 
 def _two_classes(story: Story) -> bool:
@@ -172,142 +171,3 @@ def _tile(tile: Tile) -> str:
 def _picture(caption: str, *images: np.ndarray) -> str:
     shown = "".join(f'<img src="{png_uri(picture)}" alt="">' for picture in images)
     return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def operations(story: Story) -> str:
-    """Where the time of a step went."""
-    found = story.record.get("profile")
-    title = "Where a step's time goes"
-    if not found:
-        return _panel(title, '<p class="quiet">No step of this run was timed.</p>')
-    text = (
-        f"Step {found['step']}, the quickest of steps {found['of'][0]} to {found['of'][1]}, as it trained: "
-        f"{duration(found['seconds'])} by operation; forward computes the scores and the loss, backward the gradients, "
-        "update changes the weights."
-    )
-    flame = story.folder / FLAME
-    drawn = f'<div class="scroll flame">{flame.read_text(encoding="utf-8")}</div>' if flame.is_file() else ""
-    if drawn:
-        drawn = (
-            "<p>The same step from left to right; below its phase each module, and below that its operations. A box is "
-            f"as wide as the time it took.</p>{drawn}"
-        )
-    return _panel(title, f"<p>{text}</p>{_times(found['op'], found['seconds'])}{drawn}")
-
-
-def _times(rows: Sequence[Mapping[str, Any]], seconds: float) -> str:
-    """The slowest operations, each with a bar as long as its share; the others together."""
-    shown, rest = list(rows[:_SLOWEST]), rows[_SLOWEST:]
-    other = {"op": f"{len(rest)} others", "phase": "", "calls": sum(row["calls"] for row in rest), "flops": None}
-    inside = sum(row["time"] for row in rows)
-    listed = [*shown, *([{**other, "time": sum(row["time"] for row in rest)}] if rest else [])]
-    left = max(0.0, seconds - inside)
-    listed.append({"op": "between operations", "phase": "", "calls": "", "flops": None, "time": left})
-    lines = ""
-    for row in listed:
-        share = row["time"] / seconds if seconds else 0.0
-        rate = f"{row['flops'] / row['time'] / 1e9:,.1f}" if row["flops"] and row["time"] else ""
-        lines += (
-            f"<tr><td>{escape(row['op'])}</td><td>{escape(row['phase'])}</td>"
-            f'<td class="number">{row["time"] * 1e3:,.1f}</td><td class="number">{100 * share:.1f}</td>'
-            f'<td class="bars"><i class="bar" style="width:{100 * share:.1f}%"></i></td>'
-            f'<td class="number">{row["calls"]}</td><td class="number">{rate}</td></tr>'
-        )
-    head = '<th>operation</th><th>phase</th><th class="number">ms</th><th class="number">%</th><th></th>'
-    head += '<th class="number">calls</th><th class="number">GFLOP/s</th>'
-    return f'<div class="scroll"><table class="times"><tr>{head}</tr>{lines}</table></div>'
-
-
-def data(story: Story) -> str:
-    """Counts, sizes and class shares of both parts."""
-    parts = story.record.get("data")
-    if not parts:
-        return ""
-    classes = max(part["classes"] for part in parts.values())
-    rows = [["", *parts]]
-    rows.append(["images", *(f"{part['images']:,}" for part in parts.values())])
-    rows.append(["sizes, pixels", *(_sizes(part["sizes"]) for part in parts.values())])
-    rows.append(["channels", *(str(part["channels"]) for part in parts.values())])
-    for k in range(classes):
-        name = f"class {k}" + (" (background)" if k == 0 else "")
-        rows.append([name, *(_share(part["pixels"][k], part) for part in parts.values())])
-    rows.append(["ignored", *(_share(part["ignored"], part) for part in parts.values())])
-    training = parts["training"]
-    lines = "".join(f"<p>{escape(line)}</p>" for line in training["labels"])
-    tiles = story.record.get("tiles")
-    if tiles:
-        seen, told = (f"{tiles[part]} × {tiles[part]}" for part in ("input", "output"))
-        lines += f"<p>A training tile shows the network {seen} pixels; it predicts the {told} in the middle.</p>"
-    text = (
-        f"What was learnt from, and what was judged on ({escape(training['source'])}); a class with few pixels needs "
-        "weights, or the network does well by ignoring it."
-    )
-    return _panel("Data", f"<p>{text}</p>{table(rows)}{lines}")
-
-
-def _sizes(sizes: Sequence[Sequence[int]]) -> str:
-    shown = [f"{height} × {width}" + (f" ({count})" if len(sizes) > 1 else "") for height, width, count in sizes[:3]]
-    return ", ".join(shown) + (f" and {len(sizes) - 3} others" if len(sizes) > 3 else "")
-
-
-def _share(pixels: int, part: Mapping[str, Any]) -> str:
-    return f"{100 * pixels / max(1, sum(part['pixels']) + part['ignored']):.1f} %"
-
-
-def settings(story: Story) -> str:
-    """Settings, machine, and how to compute the same again."""
-    command = story.command()
-    if command is None:
-        again = "<p>A script began this run with data of its own; the settings below, given to "
-        again += "<code>TrainConfig</code>, make the same network and the same steps.</p>"
-    else:
-        again = "<p>This computes the same again, to the last bit on such a machine:</p>"
-        again += f"<pre>{escape(command)}</pre>"
-    changed = story.changed_settings()
-    by_change = sorted(story.config.items(), key=lambda item: item[0] not in changed)
-    rows = [["setting", "value"], *([name, str(value)] for name, value in by_change)]
-    marked = table(rows, bold=len(changed))
-    ran = f"<h3>Where it ran</h3>{table(_sessions(story))}" if story.sessions else ""
-    return _panel(
-        "Settings",
-        f"{again}<p>Random numbers begin at seed {escape(story.config.get('seed'))}. In bold what is not the "
-        f"default.</p><details><summary>All {len(rows) - 1} settings</summary>{marked}</details>{ran}",
-    )
-
-
-def _sessions(story: Story) -> list[list[str]]:
-    """A column for each time that the run was begun or gone on with."""
-    columns = [["from step", "when (UTC)", "device", "threads", "machine", "minitorch_unet", "with"]]
-    for each in story.sessions:
-        when = each["began"].replace("T", " ").replace("+00:00", "")
-        device = each["device"] if each["device"] == "cpu" else each["device_name"]
-        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
-        threads = f"{each['threads']} on {each['cores']} cores"
-        columns.append([f"{each['step']:,}", when, device, threads, each["machine"], each["version"], versions])
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def table(rows: Sequence[Sequence[str]], bold: int = 0) -> str:
-    """The first row is the head; `bold` rows after it are in bold. Text is escaped."""
-    head, *rest = rows
-    text = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    for i, row in enumerate(rest):
-        style = ' class="bold"' if i < bold else ""
-        text += f"</tr><tr{style}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-    return f'<div class="scroll"><table><tr>{text}</tr></table></div>'
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 42 s, 3 min 5 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _figure(title: str, body: str, text: str) -> str:
-    return f'<div class="panel"><h2>{escape(title)}</h2>{body}<p class="small">{text}</p></div>'
-
-
-def _panel(title: str, body: str) -> str:
-    return f'<section class="panel"><h2>{escape(title)}</h2>{body}</section>'
