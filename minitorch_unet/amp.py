@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from .backend import Scaling, autocast, kernels_for
 from .optim import Optimizer
@@ -47,6 +48,10 @@ class GradScaler:
     def get_scale(self) -> float:
         """The factor in use now. On a GPU the host waits for it."""
         return self._start[0] if self._scaling is None else float(self._scaling.factors[0])
+
+    def inverse_scale(self, tensor: Tensor) -> Any:
+        """1 / scale as an array without axes where this Tensor is: nobody waits for a GPU."""
+        return self._state_for(tensor).factors[1]
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss times the scale; call `.backward()` on it."""

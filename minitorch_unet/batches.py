@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .config import TrainConfig
-from .data import Dataset, augment, connected_components, draw_warp, extract, later_weight_map, weight_map
+from .data import Dataset, Sample, augment, connected_components, draw_warp, extract, later_weight_map, weight_map
 from .data.weights import IGNORE
 from .errors import DataError
 from .unet import UNet
@@ -35,13 +35,13 @@ class TileMaker:
     def __init__(self, config: TrainConfig, network: UNet, dataset: Dataset) -> None:
         self.config, self.dataset = config, dataset
         sizes = network.sizes
-        smallest = [min(sample.label.shape) for sample in dataset]
-        wanted = config.tile or min(DEFAULT_TILE, min(smallest))
+        shapes = [sample.label.shape for sample in dataset]
+        wanted = config.tile or min(DEFAULT_TILE, min(map(min, shapes)))
         self.in_size = sizes.input_size(wanted)
         if not config.tile and sizes.output_size(self.in_size) > wanted:  # rather a little smaller than overhanging
             self.in_size = (sizes.nearest_legal(self.in_size - 1) or [self.in_size])[0]
         self.out_size = sizes.output_size(self.in_size)
-        pixels = sum(sample.label.size for sample in dataset)
+        pixels = sum(math.prod(shape) for shape in shapes)
         tiles = max(len(dataset), math.ceil(pixels / self.out_size**2))
         self.steps_per_epoch = max(1, math.ceil(tiles / config.batch))
         self.class_weights = class_balance(dataset) if config.weights in ("border", "balanced") else None
@@ -105,24 +105,30 @@ class TileMaker:
     def _weights(self, index: int) -> np.ndarray:
         """The weight map of a whole image, computed once."""
         if index not in self._weight_maps:
-            self._weight_maps[index] = self._made_weights(index)
+            made = sample_weights(self.config, self.dataset[index], self.class_weights)
+            assert made is not None
+            self._weight_maps[index] = made
         return self._weight_maps[index]
 
-    def _made_weights(self, index: int) -> np.ndarray:
-        sample, config = self.dataset[index], self.config
-        if config.weights == "balanced":
-            assert self.class_weights is not None
-            counted = sample.label != IGNORE
-            made = np.where(counted, self.class_weights[np.where(counted, sample.label, 0)], 0)
-            return made.astype(np.float32)
-        instances = connected_components(sample.label) if sample.instances is None else sample.instances
-        if config.weights == "later":
-            return later_weight_map(instances, sample.label)
-        assert self.class_weights is not None
-        return weight_map(
-            instances, config.border_weight, config.border_sigma, self.class_weights.tolist(), sample.label,
-            background_only=True,
-        )  # fmt: skip
+
+def sample_weights(config: TrainConfig, sample: Sample, class_weights: np.ndarray | None) -> np.ndarray | None:
+    """The loss weights (H, W) of a whole image as `config.weights` has them, None where there are none.
+
+    class_weights: w_c of "border" and "balanced", those of the images trained on (`class_balance`).
+    """
+    if config.weights == "none":
+        return None
+    if config.weights == "balanced":
+        assert class_weights is not None
+        counted = sample.label != IGNORE
+        return np.where(counted, class_weights[np.where(counted, sample.label, 0)], 0).astype(np.float32)
+    instances = connected_components(sample.label) if sample.instances is None else sample.instances
+    if config.weights == "later":
+        return later_weight_map(instances, sample.label)
+    assert class_weights is not None
+    return weight_map(
+        instances, config.border_weight, config.border_sigma, class_weights.tolist(), sample.label, background_only=True
+    )
 
 
 def class_balance(dataset: Dataset) -> np.ndarray:

@@ -11,7 +11,8 @@ from .data import SyntheticCells
 from .evaluate import evaluate
 from .plots import loss_curve, matplotlib_missing, panel
 from .predict import load_network, predict_probabilities
-from .train import BEST, LOG, Event, start, train
+from .report import train_with_report
+from .train import BEST, LOG, Event, start
 
 IMAGE_SIZE = 256
 
@@ -35,7 +36,8 @@ def run_demo(
     dataset = SyntheticCells(8 if quick else 24, IMAGE_SIZE, seed=seed)
     validation = SyntheticCells(2, IMAGE_SIZE, seed=seed + 1_000_000)
     held_out = SyntheticCells(2 if quick else 6, IMAGE_SIZE, seed=seed + 2_000_000)
-    train(start(config, dataset, {"data": "demo"}, device), dataset, validation, folder, report)
+    source = {"data": "demo", **({"quick": True} if quick else {})}
+    train_with_report(start(config, dataset, source, device), dataset, validation, folder, report)
     network, _ = load_network(folder / BEST, device)
     scores = evaluate(network, held_out)
     if not matplotlib_missing():

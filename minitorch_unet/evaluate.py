@@ -21,13 +21,15 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     families: Sequence[Family] = (),
     how: Tiling = EXACT,
+    see: Callable[[int, np.ndarray], None] | None = None,
 ) -> dict[str, Any]:
     """Scores over all images: `loss` (mean -log p of the true class), `pixel_accuracy`, and per class `dice`, `iou`.
 
     `mean_iou` and `mean_dice` average the foreground classes 1..K-1. Pixel counts are added over the images before a
     score is taken; ignored pixels count nowhere. Every family of `families` (see `scoring`) is shown each image too,
-    and its result stands under its name. `how` says how images are tiled and predictions averaged. Raises ValueError
-    when the classes of data and network differ.
+    and its result stands under its name. `how` says how images are tiled and predictions averaged. `see(i,
+    probability)` is called with the prediction (K, H, W) of each. Raises ValueError when the classes of data and
+    network differ.
     """
     classes = network.config["num_classes"]
     if dataset.classes > classes:
@@ -43,6 +45,8 @@ def evaluate(
         pixels += int(counted.sum())
         for family in families:
             family.add(sample, probability)
+        if see is not None:
+            see(i, probability)
         if progress is not None:
             progress(i + 1, len(dataset))
     scores = per_class_scores(confusion)

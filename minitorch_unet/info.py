@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from minitorch_unet import __version__
 
@@ -42,6 +44,22 @@ def environment() -> list[tuple[str, str]]:
         ("compiled kernels", status()),
     ]
     return rows
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what is computed: Python, NumPy, SciPy, and CuPy where it is installed."""
+    found = {"python": sys.version.split()[0], "numpy": _version("numpy"), "scipy": _version("scipy")}
+    cupy = {name: _version(name) for name in CUPY_PACKAGES}
+    return found | {name: version for name, version in cupy.items() if version != "not installed"}
+
+
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _devices() -> list[tuple[str, str]]:

@@ -150,6 +150,12 @@ class Module:
     def __repr__(self) -> str:
         return "\n".join(self._tree(type(self).__name__, 0))
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the tree as a table."""
+        from .notebook import module_html
+
+        return module_html(self)
+
     def _tree(self, title: str, depth: int) -> Iterator[str]:
         own = [f"{name} {value.shape}" for name, value in vars(self).items() if isinstance(value, Tensor)]
         count = self.parameter_count()

@@ -7,6 +7,7 @@ killed and resumed computes exactly what an uninterrupted one does.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,19 @@ def resume(folder: Path, device: str = "cpu", **changed: Any) -> tuple[Run, list
             f"an uninterrupted run; --threads {metadata['threads']} makes them equal"
         )
     return run, remarks
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The events of a run's log; none without a file. An unfinished last line is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
 
 
 def _optimizer(config: TrainConfig, network: UNet) -> optim.Optimizer:

@@ -24,13 +24,16 @@ from .data import Dataset, split_dataset
 from .data.check import describe, examine_all, warn_of_duplicates
 from .evaluate import evaluate
 from .files import atomic_write
+from .gradients import GradientNorms
 from .runs import BEST, LAST, LOG, Run, resume, start
 from .steps import graphed_step, train_step
 from .tensor import NonFiniteError
+from .tiled import EXACT
 
 __all__ = ["BEST", "LAST", "LOG", "Event", "Interrupted", "Run", "prepare", "resume", "start", "train", "train_step"]
 
 Event = dict[str, Any]
+NORMS_AN_EPOCH = 10
 
 
 class Interrupted(Exception):
@@ -44,10 +47,14 @@ class Interrupted(Exception):
 def train(
     run: Run, dataset: Dataset, validation: Dataset, folder: Path,
     report: Callable[[Event], None] = lambda event: None, max_hours: float = math.inf, graph: bool = False,
+    see: Callable[[int, np.ndarray], None] | None = None,
+    around: Callable[[int], contextlib.AbstractContextManager[Any]] = lambda step: contextlib.nullcontext(),
 ) -> Run:  # fmt: skip
     """Train until the last epoch, early stop or a signal; `folder` gets last and best checkpoint and log.jsonl.
 
-    `report` sees every event that is logged. With `graph` (on a GPU) steps are replayed as one CUDA graph. Raises
+    `report` sees every event that is logged, `see(i, probability)` the prediction of each validation image; each step,
+    counted from 0, runs within the context that `around(step)` gives. With `graph` (on a GPU) steps are replayed as one
+    CUDA graph. About ten times an epoch a step's event holds `gradients`, the norm of each layer's gradient. Raises
     Interrupted after SIGINT or SIGTERM (a second SIGINT stops at once), NonFiniteError naming the operation where the
     loss first became NaN or infinite.
     """
@@ -56,6 +63,7 @@ def train(
     tiles = TileMaker(config, network, dataset)
     total = config.epochs * tiles.steps_per_epoch
     recorded = graphed_step(run) if graph else None
+    norms_every = max(1, tiles.steps_per_epoch // NORMS_AN_EPOCH)
     schedule = _schedule(config, total)
     _drop_log_after(folder / LOG, run.step)
     if run.step == 0:
@@ -68,17 +76,22 @@ def train(
 
     # Overflow is not warned about: each loss is looked at, and each checkpoint's values.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with _catch_signals() as caught, Ahead(tiles) as ahead, quiet, _failure_logged(log):
+    watch = GradientNorms(network, run.scaler)
+    with _catch_signals() as caught, Ahead(tiles) as ahead, quiet, _failure_logged(log), watch as norms:
         while run.step < total and not _gave_up(run):
             images, labels, weights = ahead.batch(run.step)
             lr = run.plateau.lr if run.plateau else schedule(run.step)
-            loss = train_step(run, images, labels, weights, lr, recorded)
+            read_norms = run.step % norms_every == 0
+            norms.watching = read_norms or graph
+            with around(run.step):
+                loss = train_step(run, images, labels, weights, lr, recorded)
             run.step += 1
             seconds = round(time.monotonic() - began, 3)
-            log({"event": "step", "loss": loss, "lr": lr, "steps_in_all": total, "seconds": seconds})
+            noted = {"gradients": norms.read()} if read_norms else {}
+            log({"event": "step", "loss": loss, "lr": lr, "steps_in_all": total, "seconds": seconds, **noted})
 
             if run.step % tiles.steps_per_epoch == 0:
-                scores = evaluate(network, validation)
+                scores = evaluate(network, validation, None, (), EXACT, see)
                 improved = scores["mean_iou"] > run.best
                 run.best, run.bad_epochs = (scores["mean_iou"], 0) if improved else (run.best, run.bad_epochs + 1)
                 if run.plateau:

@@ -23,8 +23,8 @@ from minitorch_unet.train import BEST, LAST, LOG
 __all__ = ["one_thread"]
 
 COMMANDS = (
-    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "graph", "inspect", "gradcheck",
-    "plan", "compile", "simulate", "info",
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "graph", "inspect", "report",
+    "gradcheck", "plan", "compile", "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
@@ -315,7 +315,8 @@ def test_train_says_what_it_does_and_leaves_everything(data, tmp_path, capsys) -
         "best mean foreground IoU 0.", f"{run}/{BEST}", f"look at {run}/panel.png and {run}/loss.png",
     ):  # fmt: skip
         assert part in out
-    assert sorted(p.name for p in run.iterdir()) == [BEST, LAST, LOG, "loss.png", "panel.png"]
+    told = ["record.json", "report.html", "step.svg"]
+    assert sorted(p.name for p in run.iterdir()) == [BEST, "examples.npz", LAST, LOG, "loss.png", "panel.png", *told]
     assert read_image(run / "panel.png").shape[1] == 1320
 
 

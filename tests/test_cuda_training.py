@@ -18,6 +18,7 @@ from minitorch_unet import functional as F
 from minitorch_unet.backend import kernels_for, simulator_unavailable_reason, to_device
 from minitorch_unet.backend.cuda import CudaKernels
 from minitorch_unet.config import TrainConfig
+from minitorch_unet.gradients import GradientNorms
 from minitorch_unet.graphs import GraphedStep
 from minitorch_unet.runs import Run
 from minitorch_unet.steps import graphed_step, train_step
@@ -265,6 +266,43 @@ def test_a_runs_steps_recorded(settings: dict[str, Any]) -> None:
     assert losses_of(recorded, graph=True) == losses_of(plain)
     if plain.scaler is not None and recorded.scaler is not None:
         assert recorded.scaler.state_dict() == plain.scaler.state_dict()
+
+
+def norms_of(run: Run, steps: int = 5, graph: bool = False) -> list[dict[str, float | None]]:
+    recorded, found = graphed_step(run) if graph else None, []
+    with GradientNorms(run.network, run.scaler) as norms:
+        norms.watching = True
+        for i in range(steps):
+            train_step(run, *batch(i), 0.02, recorded)
+            found.append(norms.read())
+            run.step += 1
+    return found
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "float16"}])
+def test_a_recorded_step_carries_the_norms_of_its_gradients_along(settings: dict[str, Any]) -> None:
+    plain, recorded = run_of(DEVICE, **settings), run_of(DEVICE, **settings)
+    found = norms_of(plain)
+    assert norms_of(recorded, graph=True) == found and len({tuple(each.values()) for each in found}) == 5
+    if not settings:
+        here = norms_of(run_of("cpu"))
+        for ours, theirs in zip(found, here, strict=True):
+            assert ours == pytest.approx(theirs, rel=5e-3)
+
+
+@only_simulated
+def test_noting_norms_waits_for_nothing() -> None:
+    from minitorch_unet.simulator import standin
+
+    run = run_of(DEVICE)
+    with GradientNorms(run.network) as norms, standin.counting() as seen:
+        train_step(run, *batch(0), 0.02)
+        before = seen.syncs.total()
+        norms.watching = True
+        train_step(run, *batch(1), 0.02)
+        assert seen.syncs.total() == 2 * before
+        norms.read()
+        assert seen.syncs.total() == 2 * before + 1
 
 
 def test_a_recorded_run_refuses_what_needs_the_host() -> None:

@@ -23,6 +23,7 @@ RANKS = {
     "config": 2,
     "simulator": 1,
     "backend": 2,
+    "notebook": 2.5,
     "ops": 3,
     "tensor": 4,
     "functional": 5,
@@ -41,6 +42,7 @@ RANKS = {
     "autograd_graph": 7.5,
     "amp": 7.5,
     "graphs": 6,
+    "gradients": 8,
     "unet": 7,
     "planner": 8,
     "planner_gpu": 8,
@@ -58,7 +60,8 @@ RANKS = {
     "runs": 8,
     "steps": 9,
     "train": 10,
-    "demo": 11,
+    "report": 11,
+    "demo": 12,
     "doctor": 11,
     "microscope": 11,
     "course": 12,
@@ -69,7 +72,7 @@ RANKS = {
 FACADE = "__init__"
 FACADE_RANK = 8
 
-LAZY = ["cupy", "matplotlib", "scipy", "PIL", "safetensors", "tqdm", "tifffile", "imagecodecs"]
+LAZY = ["cupy", "matplotlib", "scipy", "PIL", "safetensors", "tqdm", "tifffile", "imagecodecs", "tensorboardX"]
 
 
 def test_import_is_light() -> None:

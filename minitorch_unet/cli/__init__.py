@@ -20,6 +20,7 @@ from .graph import add_graph
 from .microscope import add_microscope
 from .options import HelpFormatter
 from .predicting import add_predicting
+from .report import add_report
 from .tools import add_tools
 from .training import add_training
 
@@ -35,6 +36,7 @@ examples:
   minitorch-unet doctor runs/mine
   minitorch-unet graph "relu(a @ b + c).sum()"
   minitorch-unet inspect runs/mine image.png --label label.png -o inside.html
+  minitorch-unet report runs/mine
 """
 
 
@@ -87,5 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_doctor(command)
     add_graph(command)
     add_microscope(command)
+    add_report(command)
     add_tools(command)
     return parser

@@ -48,6 +48,7 @@ def add_training(command: Command) -> None:
     path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
     train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
     train.add_argument("--graph", action="store_true", help="on a GPU: replay steps as one CUDA graph")
+    train.add_argument("--tensorboard", action="store_true", help="also write event files, into RUN/tensorboard/")
     machine_options(train)
     settings = train.add_argument_group("settings", "Kept in the checkpoint; names in a TOML file have _ for -.")
     for field in dataclasses.fields(TrainConfig):
@@ -72,6 +73,7 @@ def run_demo_command(options: argparse.Namespace) -> int:
     print(f"judged on cells that were not trained on ({time.monotonic() - began:.0f} s in all):")
     print(format_scores(scores))
     print(matplotlib_missing() or f"look at {options.output}/panel.png and {options.output}/loss.png")
+    print(f"the whole story, from the first step on: {options.output}/report.html")
     return 0
 
 
@@ -80,8 +82,11 @@ def run_train(options: argparse.Namespace) -> int:
     from ..data import open_dataset
     from ..plots import loss_curve, matplotlib_missing, panel
     from ..predict import load_network, predict_probabilities
-    from ..train import BEST, LAST, LOG, Interrupted, prepare, resume, start, train
+    from ..report import tensorboard_missing, train_with_report
+    from ..train import BEST, LAST, LOG, Interrupted, prepare, resume, start
 
+    if options.tensorboard and (missing := tensorboard_missing()):
+        raise ValueError(missing)
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(TrainConfig)}
     changed = (read_toml(options.config) if options.config else {}) | {k: v for k, v in given.items() if v is not None}
     if options.resume:
@@ -113,7 +118,10 @@ def run_train(options: argparse.Namespace) -> int:
     began = time.monotonic()
     try:
         with Progress(options.quiet) as progress:
-            train(run, dataset, validation, options.output, progress.report, options.max_hours, options.graph)
+            train_with_report(
+                run, dataset, validation, options.output, progress.report, options.max_hours, options.graph,
+                options.tensorboard,
+            )  # fmt: skip
     except Interrupted as stop:
         print(f"{stop}; continue with: minitorch-unet train --resume --output {options.output}", file=sys.stderr)
         return 128 + stop.number
@@ -129,6 +137,7 @@ def run_train(options: argparse.Namespace) -> int:
         samples = [validation[i] for i in range(min(3, len(validation)))]
         panel(samples, [predict_probabilities(network, s.image) for s in samples], options.output / "panel.png")
     print(missing or f"look at {options.output}/panel.png and {options.output}/loss.png")
+    print(f"the whole story, from the first step on: {options.output}/report.html")
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ..data.layouts import find_entries
 from ..data.suspicion import Finding
 from ..errors import DataError
 from ..predict import find_images, load_network
-from ..runs import BEST, LAST, LOG, initial_network
+from ..runs import BEST, LAST, LOG, initial_network, read_log
 from ..unet import UNet, UNetSizes
 from .pictures import Picture, read_picture
 from .probe import Probe
@@ -143,25 +142,12 @@ def read_run(path: Path) -> RunRecord:
         config, source, step = config_from(metadata["config"]), metadata.get("source") or {}, int(metadata["step"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{saved}: holds no run ({error})") from None
-    events = _events(folder / LOG) if path.is_dir() else []
+    events = read_log(folder / LOG) if path.is_dir() else []
     steps = [event for event in events if event["event"] == "step"]
     losses, rates = (np.array([event[key] for event in steps], np.float64) for key in ("loss", "lr"))
     failed = events[-1]["reason"] if events and events[-1]["event"] == "failed" else None
     epochs = [event for event in events if event["event"] == "epoch"]
     return RunRecord(path, config, source, step, last, best, losses, rates, epochs, failed)
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    """The log's events; an unfinished last line is left out."""
-    events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            events.append(event)
-    return events
 
 
 def _part(path: Path | str, how: Mapping[str, Any]) -> Part:

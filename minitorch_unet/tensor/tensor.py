@@ -305,6 +305,12 @@ class Tensor:
         history = f", from={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({text}, shape={self.shape}, dtype={self.dtype}, device={self.device}{history})"
 
+    def _repr_html_(self) -> str:
+        """In a notebook: facts, and a picture of what has two axes; of a large Tensor a sample."""
+        from ..notebook import tensor_html
+
+        return tensor_html(self)
+
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("len: a Tensor without axes has no length")
