@@ -27,7 +27,7 @@ def evaluate(
     score is taken; ignored pixels count nowhere. Every family of `families` (see `scoring`) is shown each image too,
     and its result stands under its name. Raises ValueError when the classes of data and network differ.
     """
-    classes = network.config["num_classes"]
+    classes = network.classes
     if dataset.classes > classes:
         raise ValueError(f"evaluate: the labels have {dataset.classes} classes, the network knows {classes}")
     confusion = np.zeros((classes, classes), np.int64)
@@ -44,12 +44,11 @@ def evaluate(
         if progress is not None:
             progress(i + 1, len(dataset))
     scores = per_class_scores(confusion)
-    foreground = slice(1, None) if classes > 1 else slice(None)
     return {
         "loss": energy / max(1, pixels),
         **scores,
-        "mean_iou": float(np.mean(scores["iou"][foreground])),
-        "mean_dice": float(np.mean(scores["dice"][foreground])),
+        "mean_iou": float(np.mean(scores["iou"][1:])),
+        "mean_dice": float(np.mean(scores["dice"][1:])),
         **{family.name: family.result() for family in families},
     }
 

@@ -33,6 +33,8 @@ RANKS = {
     "amp": 7.5,
     "graphs": 6,
     "unet": 7,
+    "presets": 7.5,
+    "shapes": 7.5,
     "planner": 8,
     "planner_gpu": 8,
     "plots": 8,

@@ -18,6 +18,7 @@ from .data import add_data_commands
 from .doctor import add_doctor
 from .options import HelpFormatter
 from .predicting import add_predicting
+from .presets import add_presets
 from .tools import add_tools
 from .training import add_training
 
@@ -26,6 +27,7 @@ examples:
   minitorch-unet demo
   minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
   minitorch-unet train --resume --output runs/mine
+  minitorch-unet train --preset padded_512 --base 16 --data images/ --output runs/padded
   minitorch-unet predict runs/mine new_images/ --output segmented/
   minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
   minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
@@ -81,5 +83,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_predicting(command)
     add_data_commands(command)
     add_doctor(command)
+    add_presets(command)
     add_tools(command)
     return parser
