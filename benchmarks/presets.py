@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ def main() -> None:
     for name in options.only or presets.PRESETS:
         if name in runs:
             continue
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            row = runs[name] = pool.apply(train_once, (name, scale))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            row = runs[name] = pool.submit(train_once, name, scale).result()
         save(results, options.output)
         print(
             f"{name}: IoU {row['iou']:.4f}, Dice {row['dice']:.4f}; {row['steps']} steps, {row['seconds']:.0f} s, "

@@ -151,7 +151,7 @@ def run_info(options: argparse.Namespace) -> int:
 
     if options.checkpoint is None:
         if options.trace_shapes:
-            raise ValueError("--trace-shapes needs a checkpoint; of a preset: minitorch-unet presets NAME --trace-shapes")
+            raise ValueError("--trace-shapes needs a checkpoint; minitorch-unet presets NAME --trace-shapes does not")
         print("\n".join(f"{what + ':':18}{value}" for what, value in environment()))
         return 0
     from ..predict import load_network

@@ -13,7 +13,10 @@ class NonFiniteError(FloatingPointError):
 
 
 class _State(threading.local):
-    """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs."""
+    """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs.
+
+    new_parameters: those made since the outermost call of a module began; None outside of calls.
+    """
 
     recording = True
     remaking = False
@@ -21,6 +24,7 @@ class _State(threading.local):
     naming = False
     module_path = ""
     module_names: dict[int, str] | None = None
+    new_parameters: list[Any] | None = None
 
 
 state = _State()
