@@ -77,7 +77,10 @@ class Optimizer:
                 self.update(p, unscaled(g, scaling), own)
 
     def step(self, scaling: Scaling | None = None) -> None:
-        """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over."""
+        """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over.
+
+        Raises ValueError if none has. A backward pass that adds to these gradients afterwards will warn.
+        """
         both = zip(self.params, self.slots, strict=True)
         ready = [_Ready(p, p.grad.data, slots) for p, slots in both if p.grad is not None]
         if not ready:
@@ -90,7 +93,7 @@ class Optimizer:
         self._update(ready, scaling)
         for p in self.params:
             if p.grad is not None:
-                p.grad.used = True
+                p.grad._used = True
 
     def _update(self, ready: list[_Ready], scaling: Scaling | None = None) -> None:
         params, gradients = [item.p.data for item in ready], [item.gradient for item in ready]

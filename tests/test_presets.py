@@ -226,6 +226,18 @@ def test_the_list_and_one_of_it(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert capsys.readouterr().out.splitlines()[0] == "8x568x568"
 
 
+def test_the_page_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
+    for name, preset in presets.PRESETS.items():
+        network = presets.outline(name)
+        size, output = preset.size, network.sizes.output_size(preset.size)
+        sizes = f"{preset.channels}×{size}×{size} | {network.config['num_classes']}×{output}×{output}"
+        assert f"| `{name}` | {PARAMETERS[name]:,} | {sizes} | " in text
+    command, *shown = text.split("```console\n$ minitorch-unet ")[1].split("\n```")[0].splitlines()
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out.splitlines() == shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -126,7 +126,7 @@ def walk(
         if inputs is None:
             as_tensor = _own(gradient, handed_out)
             if on_gradient is None or not on_gradient(leaf, as_tensor):
-                if leaf.grad is not None and leaf.grad.used:
+                if leaf.grad is not None and leaf.grad._used:
                     warnings.warn(USED, stacklevel=4)
                 leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
             else:  # the gradient may now be released, and its number belong to another array
