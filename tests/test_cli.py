@@ -23,8 +23,8 @@ from minitorch_unet.train import BEST, LAST, LOG
 __all__ = ["one_thread"]
 
 COMMANDS = (
-    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "gradcheck", "plan",
-    "compile", "simulate", "info",
+    "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "presets", "gradcheck",
+    "plan", "compile", "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
@@ -88,8 +88,9 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
         ("predict", ["checkpoint", "images", "--output", "--format", "--instances", "--device", "--threads"]),
         ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("doctor", ["RUN", "--data", "--predictions", "--json", "--whole-images", "--foreground", "--validation"]),
+        ("presets", ["NAME", "--trace-shapes", "--every-map", "--size", "--base", "--up-relu"]),
         ("gradcheck", ["filter", "--device"]),
-        ("info", ["checkpoint"]),
+        ("info", ["checkpoint", "--trace-shapes"]),
     ],
 )
 def test_help_of_each_command_names_its_options(capsys, command, options) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_snippets_are_short_and_explained(name: str) -> None:
     assert 15 <= source.count("\n") <= 45
     heading, *text = (ast.get_docstring(ast.parse(source)) or "").splitlines()
     assert 10 < len(heading) < 80 and not heading.endswith(".") and len(text) > 2
+
+
+def test_what_the_texts_say_of_doctor_exists() -> None:
+    """Names of diagnoses in the texts, such as `label-255`, are doctor's."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "minitorch_unet/doctor").glob("*.py"))
+    named = {
+        name
+        for path in FOLDER.glob("*.py")
+        for name in re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", ast.get_docstring(ast.parse(path.read_text())) or "")
+    }
+    assert len(named) > 4
+    assert not [name for name in named if f'"{name}"' not in sources.replace('f"{colour}', '"black')]
 
 
 # ------------------------------------------------------------------------- no alarm where nothing is wrong
