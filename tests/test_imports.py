@@ -53,6 +53,7 @@ RANKS = {
     "train": 10,
     "demo": 11,
     "doctor": 11,
+    "course": 12,
     "cli": 13,
     "__main__": 14,
 }
