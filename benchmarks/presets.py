@@ -129,7 +129,8 @@ def table(results: dict[str, Any]) -> str:
         run = runs[name]
         lines.append(
             f"| `{name}` | {run['parameters']:,} | {run['settings']['optimizer']}, {run['settings']['lr']:g} | "
-            f"{run['steps']} | {run['iou']:.3f} | {run['dice']:.3f} | {run['seconds']:.0f} | {run['processor_seconds']:.0f} |"
+            f"{run['steps']} | {run['iou']:.3f} | {run['dice']:.3f} | {run['seconds']:.0f} | "
+            f"{run['processor_seconds']:.0f} |"
         )
     s, any_run = results["scale"], next(iter(runs.values()))
     lines += [
