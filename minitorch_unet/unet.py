@@ -149,9 +149,7 @@ class UNetSizes:
 class TwoConvs(nn.Module):
     """A block of the U-Net: (3x3 convolution, optional normalisation, ReLU) twice."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any
-    ) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any) -> None:
         self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
@@ -280,10 +278,8 @@ class UNet(nn.Module):
         return max(2, self.config["num_classes"])
 
     def class_scores(self, scores: Tensor) -> Tensor:
-        """Scores (N, classes, P, Q) whose softmax is each class's probability, of what `forward` gave.
-
-        A single map s gets zeros for class 0 before it: softmax((0, s)) = (1 - sigmoid(s), sigmoid(s)).
-        """
+        """What softmax turns into probabilities: a single map s gets zeros before it, for class 0, as s's sigmoid is
+        softmax((0, s))[1]. (N, num_classes, P, Q) -> (N, classes, P, Q)."""
         if self.config["num_classes"] > 1:
             return scores
         return F.cat((Tensor(kernels_for(scores.data).xp.zeros_like(scores.data)), scores), 1)
