@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import one_thread, write_patterns
+from small_runs import one_thread, patterns, write_patterns
 
 import minitorch_unet as mt
 from minitorch_unet import functional as F
-from minitorch_unet import nn, presets
+from minitorch_unet import presets
 from minitorch_unet.cli import main
 from minitorch_unet.config import TrainConfig
 from minitorch_unet.evaluate import evaluate
@@ -106,7 +106,6 @@ def seen_maps(network: mt.UNet, x: mt.Tensor) -> Iterator[tuple[str, tuple[int, 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_the_shapes_are_those_of_a_network_that_runs(name: str) -> None:
     network = presets.build(name, base=2, in_channels=2).eval()
-    assert isinstance(network, mt.UNet)
     height, width = network.sizes.nearest_legal(64)[-1], network.sizes.nearest_legal(64)[-1] + 16
     made = dict(seen_maps(network, mt.Tensor(np.zeros((1, 2, height, width), np.float32))))
     told = {
@@ -158,8 +157,7 @@ def test_phseg_v5_is_the_released_network() -> None:
 
 
 def test_the_released_networks_first_weights_are_gaussian_by_fan_in() -> None:
-    network = presets.build("phseg_v5", base=16)
-    weight = network.down[2].conv2.weight.data
+    weight = presets.build("phseg_v5", base=16).down[2].conv2.weight.data
     assert weight.std() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
 
 
@@ -280,7 +278,7 @@ def test_each_is_trained_predicts_and_is_judged(
     scores = json.loads((tmp_path / "s.json").read_text())
     assert len(scores["iou"]) == 2 and math.isfinite(scores["loss"])
     assert main(["predict", run, str(data / "image"), "--output", str(tmp_path / "out"), "--quiet"]) == 0
-    assert {"0_label.png", "0_probability.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert (tmp_path / "out" / "0_label.png").exists() and (tmp_path / "out" / "0_probability.png").exists()
     assert main(["doctor", run, "--data", str(data)]) in (0, 1)
     capsys.readouterr()
     assert main(["info", run, "--trace-shapes"]) == 0
@@ -292,8 +290,6 @@ def test_each_is_trained_predicts_and_is_judged(
 
 def test_a_single_map_is_judged_like_two(tmp_path: Path) -> None:
     """A network that says 'brighter than a half' through one map of scores has all pixels right."""
-    from small_runs import patterns
-
     network = mt.UNet(1, 1, base=1, depth=1, padding="same")
     for p in network.parameters():
         p.data[...] = 0.0
@@ -303,4 +299,3 @@ def test_a_single_map_is_judged_like_two(tmp_path: Path) -> None:
     scores = evaluate(network, patterns([(20, 20), (24, 31)]))
     assert scores["pixel_accuracy"] == 1.0 and scores["mean_iou"] == 1.0
     assert scores["loss"] == pytest.approx(math.log1p(math.exp(-10)), rel=1e-3)
-    assert isinstance(network.head, nn.Conv2d)
