@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def test_sizes_of_figure_1(capsys: pytest.CaptureFixture[str]) -> None:
     ]  # fmt: skip
 
 
-def seen_maps(network: mt.UNet, x: mt.Tensor) -> Iterator[tuple[str, tuple[int, ...]]]:
+def seen_maps(network: mt.UNet, x: mt.Tensor) -> list[tuple[str, tuple[int, ...]]]:
     """What modules of a network give when it really runs: the oracle of `all_maps`."""
     found: list[tuple[str, tuple[int, ...]]] = []
 
@@ -100,13 +99,14 @@ def seen_maps(network: mt.UNet, x: mt.Tensor) -> Iterator[tuple[str, tuple[int, 
     listen("output", network.head)
     with mt.no_grad():
         network(x)
-    return iter(found)
+    return found
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_the_shapes_are_those_of_a_network_that_runs(name: str) -> None:
-    network = presets.build(name, base=2, in_channels=2).eval()
-    height, width = network.sizes.nearest_legal(64)[-1], network.sizes.nearest_legal(64)[-1] + 16
+    network = presets.build(name, base=2, in_channels=2)
+    height = network.sizes.nearest_legal(64)[-1]
+    width = height + 16
     made = dict(seen_maps(network, mt.Tensor(np.zeros((1, 2, height, width), np.float32))))
     told = {
         title.removesuffix(", convolution 2"): shape
