@@ -105,8 +105,7 @@ def seen_maps(network: mt.UNet, x: mt.Tensor) -> list[tuple[str, tuple[int, ...]
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_the_shapes_are_those_of_a_network_that_runs(name: str) -> None:
     network = presets.build(name, base=2, in_channels=2)
-    height = network.sizes.nearest_legal(64)[-1]
-    width = height + 16
+    height, width = (size := network.sizes.nearest_legal(64)[-1]), size + 16
     made = dict(seen_maps(network, mt.Tensor(np.zeros((1, 2, height, width), np.float32))))
     told = {
         title.removesuffix(", convolution 2"): shape
