@@ -1,6 +1,6 @@
 """A from-scratch NumPy/CuPy deep-learning engine that builds, trains, explains and measures the original U-Net."""
 
-from . import amp, functional, nn, optim
+from . import amp, functional, nn, optim, presets
 from .autograd_graph import draw_graph
 from .backend import (
     autocast,
@@ -46,6 +46,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "presets",
     "remade",
     "set_float32_matmul_precision",
     "set_num_threads",

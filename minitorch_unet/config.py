@@ -11,6 +11,9 @@ from typing import Any
 
 from .errors import DataError
 
+# The settings that are UNet's own arguments.
+OF_NETWORK = ("base", "depth", "padding", "up", "norm", "dropout", "up_relu", "wide_last_up", "up_first")
+
 
 def setting(
     default: Any, text: str, choices: tuple[str, ...] = (), least: float | None = None, bare: Any = None
@@ -29,6 +32,9 @@ class TrainConfig:
     up: str = setting("transpose", "2x2 up-convolution, or (padding same) nearest doubling", ("transpose", "nearest"))
     norm: str = setting("none", "normalisation after each convolution", ("none", "batch", "group", "instance"))
     dropout: float = setting(0.0, "dropout probability at the end of the contracting path", least=0)
+    up_relu: bool = setting(False, "a ReLU after each up-convolution")
+    wide_last_up: bool = setting(False, "the last up-convolution keeps its number of channels")
+    up_first: bool = setting(False, "concatenate (upsampled, skip) rather than (skip, upsampled)")
 
     precision: str = setting(
         "float32", "arithmetic of the convolutions: float32, or on a GPU quicker with shorter factors",
@@ -45,7 +51,10 @@ class TrainConfig:
     schedule: str = setting("constant", "learning rate over the run", ("constant", "step", "cosine", "poly", "plateau"))
     warm_up: int = setting(0, "steps over which the learning rate rises from 0", least=0)
     clip: float = setting(0.0, "limit for the norm of all gradients together; 0: none", least=0)
-    loss: str = setting("cross_entropy", "what is minimised", ("cross_entropy", "dice", "cross_entropy+dice", "focal"))
+    loss: str = setting(
+        "cross_entropy", "what is minimised; binary_cross_entropy: the network gives one map of scores, for a sigmoid",
+        ("cross_entropy", "dice", "cross_entropy+dice", "focal", "binary_cross_entropy"),
+    )  # fmt: skip
     weights: str = setting(
         "border", "loss weights: equation 2, the authors' later formula, class shares, or 1",
         ("border", "later", "balanced", "none"),
@@ -92,9 +101,16 @@ class TrainConfig:
         return self.lr or (0.002 if self.optimizer == "sgd" else 0.001)
 
     def network(self, channels: int, classes: int) -> dict[str, Any]:
-        """The arguments of UNet for this run."""
-        chosen = {name: getattr(self, name) for name in ("base", "depth", "padding", "up", "norm", "dropout")}
-        return {"in_channels": channels, "num_classes": classes, **chosen}
+        """The arguments of UNet for this run. Raises ValueError where the loss cannot tell so many classes apart."""
+        outputs = classes
+        if self.loss == "binary_cross_entropy":
+            if classes > 2:
+                raise ValueError(
+                    f"loss is 'binary_cross_entropy', which tells 2 classes apart; the labels have {classes}: take "
+                    "cross_entropy"
+                )
+            outputs = 1
+        return {"in_channels": channels, "num_classes": outputs} | {name: getattr(self, name) for name in OF_NETWORK}
 
 
 def config_from(values: Mapping[str, Any]) -> TrainConfig:

@@ -31,7 +31,7 @@ def evaluate(
     probability)` is called with the prediction (K, H, W) of each. Raises ValueError when the classes of data and
     network differ.
     """
-    classes = network.config["num_classes"]
+    classes = network.classes
     if dataset.classes > classes:
         raise ValueError(f"evaluate: the labels have {dataset.classes} classes, the network knows {classes}")
     confusion = np.zeros((classes, classes), np.int64)
@@ -50,12 +50,11 @@ def evaluate(
         if progress is not None:
             progress(i + 1, len(dataset))
     scores = per_class_scores(confusion)
-    foreground = slice(1, None) if classes > 1 else slice(None)
     return {
         "loss": energy / max(1, pixels),
         **scores,
-        "mean_iou": float(np.mean(scores["iou"][foreground])),
-        "mean_dice": float(np.mean(scores["dice"][foreground])),
+        "mean_iou": float(np.mean(scores["iou"][1:])),
+        "mean_dice": float(np.mean(scores["dice"][1:])),
         **{family.name: family.result() for family in families},
     }
 

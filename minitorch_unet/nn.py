@@ -18,6 +18,7 @@ from .backend import device_of, dry_running, is_device, is_floating, laid_out, m
 from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
 from .tensor import Tensor, module_scope, state
+from .tensor.state import changed
 
 # Axes of a convolution's weight (K, C, R, S) in memory: (R, S, C, K) for the kernels of the processor, (K, R, S, C) for
 # those of a GPU.
@@ -29,6 +30,8 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any) -> None:
         super().__init__(data, requires_grad=True)
+        if state.new_parameters is not None:
+            state.new_parameters.append(self)
 
 
 class Module:
@@ -41,6 +44,26 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *inputs: Any) -> Any:
+        """`forward`. Raises ValueError for parameters that it makes and forgets: no optimiser will ever know them."""
+        if state.new_parameters is not None or not state.recording:
+            return self._call(*inputs)
+        with changed(new_parameters=[]):
+            result = self._call(*inputs)
+            if state.new_parameters:
+                self._refuse_forgotten(state.new_parameters)
+        return result
+
+    def _refuse_forgotten(self, new: list[Parameter]) -> None:
+        kept = {id(p) for p in self.parameters()}
+        shapes = [str(p.shape) for p in new if id(p) not in kept]
+        if shapes:
+            raise ValueError(
+                f"{type(self).__name__}: parameters of shape {', '.join(shapes[:4])} were made inside forward and are "
+                "no attribute of a module: they are others at each call and are never trained; make the module in "
+                "__init__ and keep it as an attribute"
+            )
+
+    def _call(self, *inputs: Any) -> Any:
         """`forward`, and the note of which module is running where it is asked for (`named_operations`)."""
         if not state.naming:
             return self.forward(*inputs)

@@ -77,12 +77,23 @@ class Optimizer:
                 self.update(p, unscaled(g, scaling), own)
 
     def step(self, scaling: Scaling | None = None) -> None:
-        """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over."""
+        """One update of every parameter that has a gradient; `scaling` is what a `GradScaler` hands over.
+
+        Raises ValueError if none has. A backward pass that adds to these gradients afterwards will warn.
+        """
         both = zip(self.params, self.slots, strict=True)
         ready = [_Ready(p, p.grad.data, slots) for p, slots in both if p.grad is not None]
+        if not ready:
+            raise ValueError(
+                f"{type(self).__name__}: step: none of its {len(self.params)} parameters has a gradient; call "
+                "backward() of a loss that depends on them, and zero_grad() before it rather than after"
+            )
         self._check_device()
         self._kernels.count_step(self.clock, self.betas, scaling)
         self._update(ready, scaling)
+        for p in self.params:
+            if p.grad is not None:
+                p.grad._used = True
 
     def _update(self, ready: list[_Ready], scaling: Scaling | None = None) -> None:
         params, gradients = [item.p.data for item in ready], [item.gradient for item in ready]

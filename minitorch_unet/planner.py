@@ -217,7 +217,7 @@ def plan_prediction(settings: dict[str, Any], height: int, width: int) -> int:
             tracemalloc.stop()
     parameters = sum(p.data.nbytes for p in network.parameters())
     # Softmax is NumPy's, which a dry run would not spare: the scores and three more arrays like them.
-    scores = network.config["num_classes"] * 4 * math.prod(map(network.sizes.output_size, (height, width)))
+    scores = network.classes * 4 * math.prod(map(network.sizes.output_size, (height, width)))
     most = max(*(m.resident for m in _with_heap(moments, image.nbytes)), image.nbytes + 4 * scores)
     return most + parameters + dry.scratch_bytes + OVERHEAD
 

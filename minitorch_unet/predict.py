@@ -107,7 +107,7 @@ def predict_files(
     for folder in (output, masks):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-    channels, classes = network.config["in_channels"], network.config["num_classes"]
+    channels, classes = network.config["in_channels"], network.classes
     stems = [path.stem for path in paths]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice is not None:
@@ -202,7 +202,7 @@ def in_strips(path: Path, pages: list[Page], network: UNet, memory: int | None, 
     Of a given `memory` one that can be mapped may take half, so that the other half is left for its tiles.
     """
     limit = IN_MEMORY if memory is None else memory - resident_bytes()
-    needed = bytes_in_memory(pages, network.config["in_channels"], network.config["num_classes"])
+    needed = bytes_in_memory(pages, network.config["in_channels"], network.classes)
     reason = next((page.reason for page in pages if page.open is None), None)
     share = limit if whole or reason or memory is None else limit // 2
     if needed <= share or (whole and memory is None):
@@ -260,9 +260,9 @@ def within(network: UNet, height: int, width: int, how: Tiling, memory: int | No
 
     def needed(size: int) -> int:
         output = sizes.output_size(size)
-        tile = 12 * (config["in_channels"] * size**2 + config["num_classes"] * output**2)
+        tile = 12 * (config["in_channels"] * size**2 + network.classes * output**2)
         # A strip and the next one, or what is blended with it; labels as whole numbers, twice; probabilities as greys.
-        held = (8 if how.overlap is None else 12) * config["num_classes"] + 24
+        held = (8 if how.overlap is None else 12) * network.classes + 24
         strip = held * min(output, height) * width
         least = there + tile + strip + 4 * size**2 * config["base"]
         return least if least > memory else there + tile + strip + _pass_bytes(settings, size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 Schedule = Callable[[int], float]
@@ -35,10 +37,18 @@ def warm_up(schedule: Schedule, steps: int) -> Schedule:
     return lambda step: schedule(step) * min(1.0, (step + 1) / max(1, steps))
 
 
+def _only_fall(values: list[float]) -> bool:
+    """Whether values fell at three of four steps, never rose above the first and end at their lowest."""
+    falls = sum(b < a for a, b in itertools.pairwise(values))
+    steps = len(values) - 1
+    return steps >= 4 and 4 * falls >= 3 * steps and max(values[1:]) < values[0] and values[-1] == min(values)
+
+
 class Plateau:
     """Multiplies the learning rate by `factor` when a score has not improved for more than `patience` updates.
 
     mode "min" for losses, "max" for scores such as IoU: a loss in mode "max" would lower the rate just when it is good.
+    Warns (UserWarning) when mode "max" lowers the rate because of values that have fallen nearly all the time.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class Plateau:
         self.sign = 1 if mode == "min" else -1
         self.best = math.inf
         self.bad = 0
+        self._scores: list[float] = []
 
     def update(self, score: float) -> float:
         """Take in a new score; return the learning rate from now on."""
@@ -60,7 +71,13 @@ class Plateau:
             self.best, self.bad = value, 0
         else:
             self.bad += 1
+        self._scores.append(score)
         if self.bad > self.patience:
+            if self.sign < 0 and _only_fall(self._scores):
+                warnings.warn(
+                    f"Plateau: mode 'max' lowers the learning rate after {len(self._scores)} values that fell from "
+                    f"{self._scores[0]:.3g} to {score:.3g}; if they are losses, the mode must be 'min'", stacklevel=2,
+                )  # fmt: skip
             self.lr, self.bad = max(self.minimum, self.lr * self.factor), 0
         return self.lr
 

@@ -13,6 +13,7 @@ from . import functional as F
 from . import optim
 from .backend import autocast, get_float32_matmul_precision, set_float32_matmul_precision, to_device, to_numpy
 from .config import TrainConfig
+from .data.weights import IGNORE
 from .graphs import GraphedStep
 from .nn import Module
 from .runs import Run
@@ -138,6 +139,8 @@ def _first_non_finite(network: Module, forward: Callable[[], Tensor]) -> str:
 
 
 def _loss(config: TrainConfig, scores: Tensor, target: Any, pixel_weight: Any) -> Tensor:
+    if config.loss == "binary_cross_entropy":
+        return _binary_cross_entropy(scores, target, pixel_weight)
     if config.loss == "focal":
         return F.focal_loss(scores, target)
     total = None
@@ -147,3 +150,11 @@ def _loss(config: TrainConfig, scores: Tensor, target: Any, pixel_weight: Any) -
         dice = F.dice_loss(scores, target)
         total = dice if total is None else total + dice
     return total  # type: ignore[return-value]
+
+
+def _binary_cross_entropy(scores: Tensor, target: Any, pixel_weight: Any) -> Tensor:
+    """The weighted mean over the pixels that count, as in `F.cross_entropy`, of one map of scores (N, 1, P, Q)."""
+    counts = target != IGNORE
+    weight = counts * 1.0 if pixel_weight is None else counts * pixel_weight
+    energy = F.binary_cross_entropy_with_logits(scores.reshape(target.shape), target * counts, weight, reduction="sum")
+    return energy / Tensor(weight.sum(), dtype=energy.dtype)

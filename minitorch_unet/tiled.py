@@ -139,7 +139,7 @@ def probabilities_of(network: UNet) -> Forward:
     def forward(window: np.ndarray) -> np.ndarray:
         with no_grad():
             scores = network(Tensor(to_device(np.ascontiguousarray(window, dtype=dtype), device)))
-            found: np.ndarray = to_numpy(F.softmax(scores, 1).data)
+            found: np.ndarray = to_numpy(F.softmax(network.class_scores(scores), 1).data)
             return found
 
     return forward

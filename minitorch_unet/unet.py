@@ -152,9 +152,7 @@ class UNetSizes:
 class TwoConvs(nn.Module):
     """A block of the U-Net: (3x3 convolution, optional normalisation, ReLU) twice."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any
-    ) -> None:  # fmt: skip
+    def __init__(self, in_channels: int, out_channels: int, padding: str, norm: str, dtype: Any) -> None:
         self.border = border = 0 if padding == "valid" else 1
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=border, dtype=dtype)
         self.norm1 = _norm(norm, out_channels, dtype)
@@ -193,9 +191,9 @@ def _norm(kind: str, channels: int, dtype: Any) -> nn.Module | None:
 class UNet(nn.Module):
     """Figure 1 of the paper by default: 1 channel in, 2 classes out, 64..1024 channels, 31,030,658 parameters.
 
-    in_channels, num_classes: of the image and of the scores. base: channels of the first block, doubled at each of
-    `depth` poolings. padding: "valid" (paper) or "same". up: "transpose" (2x2 up-convolution, paper) or "nearest"
-    (nearest-neighbour doubling, then a zero-padded 2x2 convolution; with "same" only). norm: "none" (paper), "batch",
+    in_channels, num_classes: of image and scores; 1 class: a single map, for a sigmoid. base: channels of the first
+    block, doubled at each of `depth` poolings. padding: "valid" (paper) or "same". up: "transpose" (2x2 up-convolution,
+    paper) or "nearest" (doubling, then a zero-padded 2x2 convolution; with "same" only). norm: "none" (paper), "batch",
     "group" or "instance". dropout: probability on the last maps of the two deepest blocks of the contracting path, in
     training.
     recompute: save memory in training by computing more of the blocks' first convolutions twice (see REMADE; without
@@ -209,12 +207,8 @@ class UNet(nn.Module):
         up: str = "transpose", norm: str = "none", dropout: float = 0.0, up_relu: bool = False,
         wide_last_up: bool = False, up_first: bool = False, recompute: bool = False, dtype: Any = np.float32,
     ) -> None:  # fmt: skip
-        for name, value in {
-            "in_channels": in_channels,
-            "num_classes": num_classes,
-            "base": base,
-            "depth": depth,
-        }.items():
+        counts = {"in_channels": in_channels, "num_classes": num_classes, "base": base, "depth": depth}
+        for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"UNet: {name} is {value!r}; it must be a whole number of at least 1")
         for name, text, legal in (("padding", padding, PADDINGS), ("up", up, UPS), ("norm", norm, NORMS)):
@@ -280,6 +274,18 @@ class UNet(nn.Module):
             skip = F.crop(skips.pop(), x.shape[2:])
             x = merge((x, skip) if self.up_first else (skip, x), level in remade_merge)
         return self.head(x)
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart; a single map of scores, taken through a sigmoid, tells two."""
+        return max(2, self.config["num_classes"])
+
+    def class_scores(self, scores: Tensor) -> Tensor:
+        """What softmax turns into probabilities: a single map s gets zeros before it, for class 0, as s's sigmoid is
+        softmax((0, s))[1]. (N, num_classes, P, Q) -> (N, classes, P, Q)."""
+        if self.config["num_classes"] > 1:
+            return scores
+        return F.cat((Tensor(kernels_for(scores.data).xp.zeros_like(scores.data)), scores), 1)
 
     def describe(self) -> str:
         """Class name and settings on one line."""

@@ -24,7 +24,7 @@ __all__ = ["one_thread"]
 
 COMMANDS = (
     "demo", "train", "predict", "evaluate", "data", "weights", "augment", "doctor", "graph", "inspect", "report",
-    "gradcheck", "plan", "compile", "simulate", "info",
+    "presets", "gradcheck", "plan", "compile", "simulate", "info",
 )  # fmt: skip
 SMALL = ["--base", 2, "--depth", 1, "--tile", 16, "--epochs", 1, "--weights", "none", "--validation", 1]
 
@@ -89,8 +89,9 @@ def test_help_lists_the_commands_and_examples(capsys) -> None:
         ("evaluate", ["checkpoint", "--data", "--only", "--scores", "--json", "--panel", "--device"]),
         ("doctor", ["RUN", "--data", "--predictions", "--json", "--whole-images", "--foreground", "--validation"]),
         ("graph", ["EXPRESSION", "CHECKPOINT", "--tensor", "--output", "--tree", "--profile", "--all", "--size"]),
+        ("presets", ["NAME", "--trace-shapes", "--every-map", "--size", "--base", "--up-relu"]),
         ("gradcheck", ["filter", "--device"]),
-        ("info", ["checkpoint"]),
+        ("info", ["checkpoint", "--trace-shapes"]),
     ],
 )
 def test_help_of_each_command_names_its_options(capsys, command, options) -> None:

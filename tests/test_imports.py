@@ -44,6 +44,8 @@ RANKS = {
     "graphs": 6,
     "gradients": 8,
     "unet": 7,
+    "presets": 7.5,
+    "shapes": 7.5,
     "planner": 8,
     "planner_gpu": 8,
     "plots": 8,

@@ -54,13 +54,14 @@ def test_modules_in_lists_and_tuples_are_children() -> None:
     assert [name for name, _ in module.named_modules()] == ["", "several.0", "several.2"]
 
 
-def test_a_module_built_inside_forward_is_not_registered() -> None:
+def test_a_module_built_inside_forward_is_not_registered_and_refused() -> None:
     class Careless(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.Linear(2, 2)(x)
 
     module = Careless()
-    module(Tensor(np.ones((1, 2), np.float32)))
+    with pytest.raises(ValueError, match=r"Careless: parameters of shape \(2, 2\), \(2,\) were made inside forward"):
+        module(Tensor(np.ones((1, 2), np.float32)))
     assert module.parameters() == []
 
 

@@ -168,7 +168,11 @@ def test_load_state_dict_names_what_does_not_fit(change, message) -> None:
 @every_device
 def test_a_parameter_without_gradient_stays() -> None:
     p = parameter(np.ones(2, np.float32))
-    optim.Adam([p]).step()
+    other = parameter(np.ones(2, np.float32))
+    other.grad = Tensor(np.ones(2, np.float32))
+    optim.Adam([p, other]).step()
+    with pytest.raises(ValueError, match="Adam: step: none of its 1 parameters has a gradient; call backward"):
+        optim.Adam([p]).step()
     assert host(p).tolist() == [1, 1]
 
 

@@ -102,7 +102,10 @@ class CrossEntropy:
 
 def illegal_labels(smallest: int, largest: int, classes: int) -> ValueError:
     """The error for labels that are none of the classes."""
-    return ValueError(f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}")
+    hint = "; if 255 is the foreground, make it 1; if it means unknown, pass ignore_index=255" if largest == 255 else ""
+    return ValueError(
+        f"cross_entropy: target: index holds values {smallest}..{largest}; legal are 0..{classes - 1}{hint}"
+    )
 
 
 def no_weight() -> ValueError:

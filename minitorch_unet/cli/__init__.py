@@ -20,6 +20,7 @@ from .graph import add_graph
 from .microscope import add_microscope
 from .options import HelpFormatter
 from .predicting import add_predicting
+from .presets import add_presets
 from .report import add_report
 from .tools import add_tools
 from .training import add_training
@@ -29,6 +30,7 @@ examples:
   minitorch-unet demo
   minitorch-unet train --data images/ --base 16 --validation 20% --output runs/mine
   minitorch-unet train --resume --output runs/mine
+  minitorch-unet train --preset padded_512 --base 16 --data images/ --output runs/padded
   minitorch-unet predict runs/mine new_images/ --output segmented/
   minitorch-unet predict runs/mine new_images/ --instances masks/ --split distance
   minitorch-unet predict runs/mine slide.npy --memory 1GiB --average flips
@@ -90,5 +92,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_graph(command)
     add_microscope(command)
     add_report(command)
+    add_presets(command)
     add_tools(command)
     return parser

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..backend import describe_device
 from .options import Command, machine_options, path_option, whole
+from .presets import print_shapes, shape_options
 from .progress import Progress
 
 
@@ -56,6 +57,7 @@ def add_tools(command: Command) -> None:
 
     info = command("info", run_info, "print versions, threads, devices, kernels; or what a checkpoint holds")
     info.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint file or run folder")
+    shape_options(info)
 
 
 def run_gradcheck(options: argparse.Namespace) -> int:
@@ -148,11 +150,18 @@ def run_info(options: argparse.Namespace) -> int:
     from ..info import environment
 
     if options.checkpoint is None:
+        if options.trace_shapes:
+            raise ValueError("--trace-shapes needs a checkpoint; minitorch-unet presets NAME --trace-shapes does not")
         print("\n".join(f"{what + ':':18}{value}" for what, value in environment()))
         return 0
     from ..predict import load_network
 
     network, metadata = load_network(options.checkpoint)
+    if options.trace_shapes:
+        from ..batches import DEFAULT_TILE
+
+        print_shapes(network, options.size or network.sizes.input_size(DEFAULT_TILE), options.every_map)
+        return 0
     print(repr(network))
     shown = {name: value for name, value in metadata.items() if name != "network"}
     print("\n".join(f"{name}: {value}" for name, value in shown.items()))

@@ -25,6 +25,7 @@ from .options import (
     splitting,
     whole,
 )
+from .presets import print_shapes, shape_options
 from .progress import Progress
 
 
@@ -45,6 +46,11 @@ def add_training(command: Command) -> None:
     split_options(train)
     path_option(train, "--output", "RUN", "the run's folder (default: runs/NAME OF DATA)")
     train.add_argument("--resume", action="store_true", help="continue the run in --output from its last checkpoint")
+    train.add_argument(
+        "--preset", metavar="NAME",
+        help="settings of a known network, see minitorch-unet presets; --config and options given here override them",
+    )  # fmt: skip
+    shape_options(train)
     path_option(train, "--config", "FILE", "settings as TOML (base = 16 ...); options given here override it")
     train.add_argument("--max-hours", type=float, default=math.inf, metavar="X", help="save and stop after this time")
     train.add_argument("--graph", action="store_true", help="on a GPU: replay steps as one CUDA graph")
@@ -85,10 +91,11 @@ def run_train(options: argparse.Namespace) -> int:
     from ..report import tensorboard_missing, train_with_report
     from ..train import BEST, LAST, LOG, Interrupted, prepare, resume, start
 
+    changed = _settings(options)
+    if options.trace_shapes:
+        return _trace_shapes(options, config_from(changed))
     if options.tensorboard and (missing := tensorboard_missing()):
         raise ValueError(missing)
-    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(TrainConfig)}
-    changed = (read_toml(options.config) if options.config else {}) | {k: v for k, v in given.items() if v is not None}
     if options.resume:
         if options.output is None:
             raise ValueError("--resume needs --output, the folder of the run to continue")
@@ -138,6 +145,39 @@ def run_train(options: argparse.Namespace) -> int:
         panel(samples, [predict_probabilities(network, s.image) for s in samples], options.output / "panel.png")
     print(missing or f"look at {options.output}/panel.png and {options.output}/loss.png")
     print(f"the whole story, from the first step on: {options.output}/report.html")
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings asked for: those of --preset, overridden by --config, overridden by options.
+
+    A preset for colour pictures makes grey ones colour; none makes colour pictures grey.
+    """
+    from ..presets import find
+
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(TrainConfig)}
+    changed = (read_toml(options.config) if options.config else {}) | {k: v for k, v in given.items() if v is not None}
+    if options.preset is None:
+        return changed
+    if options.resume:
+        raise ValueError("--resume takes the saved settings; --preset may not be given")
+    preset = find(options.preset)
+    options.channels = options.channels or (3 if preset.channels == 3 else None)
+    return {**preset.settings, **changed}
+
+
+def _trace_shapes(options: argparse.Namespace, config: TrainConfig) -> int:
+    """What `train --trace-shapes` does instead of training: two classes, a preset's size or a tile's."""
+    from ..backend import dry_run
+    from ..batches import DEFAULT_TILE
+    from ..presets import PRESETS
+    from ..unet import UNet
+
+    preset = PRESETS.get(options.preset)
+    with dry_run():
+        network = UNet(**config.network(options.channels or (preset.channels if preset else 1), 2))
+    known = preset.size if preset else network.sizes.input_size(config.tile or DEFAULT_TILE)
+    print_shapes(network, options.size or known, options.every_map)
     return 0
 
 

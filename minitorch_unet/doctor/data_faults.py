@@ -10,6 +10,7 @@ from .evidence import Evidence, Part
 from .record import ERROR, WARNING, Diagnosis
 
 RARE = 0.02  # share of all pixels, below which a class drowns unless the loss is told
+PLAIN_LOSSES = ("cross_entropy", "binary_cross_entropy")  # those in which a rare class is cheap to miss
 MOSTLY = 0.85  # share of class 1, from which on one asks whether it is the background
 _UNDECIDED = 0.1  # nearer to one half than this, a share says nothing about polarity
 _SHOWN = 4
@@ -135,7 +136,7 @@ def mostly_foreground(evidence: Evidence) -> list[Diagnosis]:
 def class_imbalance(evidence: Evidence) -> list[Diagnosis]:
     """A class so rare that a network does best by never predicting it, unless the loss is told."""
     run = evidence.run
-    if run and (run.config.weights != "none" or run.config.loss != "cross_entropy"):
+    if run and (run.config.weights != "none" or run.config.loss not in PLAIN_LOSSES):
         return []
     found = []
     for part in evidence.parts:
@@ -147,7 +148,7 @@ def class_imbalance(evidence: Evidence) -> list[Diagnosis]:
             found.append(
                 Diagnosis(
                     WARNING, "class-imbalance", f"{part.name}: a class is rare; it is cheap to miss it",
-                    f"{listed} of all pixels" + ("; the run had weights none, loss cross_entropy" if run else ""),
+                    f"{listed} of all pixels" + (f"; the run had weights none, loss {run.config.loss}" if run else ""),
                     "train with --weights balanced or border (the default), or --loss cross_entropy+dice; judge by "
                     "Dice or IoU of the class, not by accuracy",
                 )

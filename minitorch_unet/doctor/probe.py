@@ -44,11 +44,11 @@ class Probe:
         self.failure = ""
         for number, (name, dataset) in enumerate(parts.items()):
             chosen = np.unique(np.linspace(0, len(dataset) - 1, IMAGES).astype(int))
-            foreground, confusion = [], np.zeros((best.config["num_classes"],) * 2, np.int64)
+            foreground, confusion = [], np.zeros((best.classes,) * 2, np.int64)
             for index in map(int, chosen):
                 image, label = window(dataset[index], last.sizes)
                 with no_grad(), np.errstate(all="ignore"):
-                    probability = F.softmax(best(Tensor(image[None])), 1).numpy()[0]
+                    probability = F.softmax(best.class_scores(best(Tensor(image[None]))), 1).numpy()[0]
                     with listening(last, spoke):
                         last(Tensor(image[None]))
                 foreground.append(1 - probability[0].ravel())
@@ -109,7 +109,7 @@ def first_non_finite(network: UNet, image: np.ndarray, label: np.ndarray) -> str
         return ""
     try:
         with detect_anomaly(), np.errstate(all="ignore"):
-            F.cross_entropy(network(Tensor(image[None])), label[None]).backward()
+            F.cross_entropy(network.class_scores(network(Tensor(image[None]))), label[None]).backward()
     except NonFiniteError as error:
         return str(error)
     finally:

@@ -283,6 +283,7 @@ def _check_operands(
     if channels != expected:
         raise ValueError(
             f"{name}: input has {channels} channels, weight {weight.shape} with groups {groups} expects {expected}"
+            + ("; a concatenation has the channels of both maps" if channels == 2 * expected else "")
         )
     filters = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (filters,):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .reduce import log_softmax, softmax
 from .shape import checked_index
 
 REDUCTIONS = ("mean", "sum", "none")
+SQUASHING = ("softmax", "sigmoid")
 
 
 def cross_entropy(
@@ -82,10 +84,16 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(t log s(x) + (1 - t) log(1 - s(x))), s the sigmoid, for targets t in 0..1 of the same shape as input.
 
-    Computed as (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x), which cannot overflow.
+    Computed as (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x), which cannot overflow. Raises ValueError for other
+    targets (on a GPU they are not looked at), and warns of an input that is the result of sigmoid or softmax.
     """
+    _warn_of_probabilities("binary_cross_entropy_with_logits", input)
     input = input.to(wide(input.dtype))
     t = _same_shape("binary_cross_entropy_with_logits", input, target)
+    if t.size and not kernels_for(t).asynchronous and not (t.min() >= 0 and t.max() <= 1):
+        raise ValueError(
+            f"binary_cross_entropy_with_logits: target holds values {t.min():g}..{t.max():g}; legal are 0..1"
+        )
     scale = 1 if pos_weight is None else 1 + (_constant(pos_weight, input) - 1) * t
     energy = (1 - t) * input + scale * softplus(-input, threshold=math.inf)
     if weight is not None:
@@ -149,7 +157,21 @@ def _scores(name: str, input: Tensor) -> Tensor:
         raise ValueError(
             f"{name}: input has shape {input.shape} and type {input.dtype}; it must be floating-point (N, C, ...)"
         )
+    _warn_of_probabilities(name, input, 2)
     return input.to(wide(input.dtype))
+
+
+def _warn_of_probabilities(name: str, input: Tensor, inside: int = 1) -> None:
+    """Warn where the history of scores says that they went through softmax or sigmoid at last.
+
+    inside: how many functions of this file lie between this one and the caller's line.
+    """
+    made_by = "" if input.node is None else input.node.op.name
+    if made_by in SQUASHING:
+        wants = "log_softmax in its place" if name == "nll_loss" else f"the scores from before the {made_by}"
+        does = "takes logarithms" if name == "nll_loss" else "applies softmax or sigmoid itself"
+        text = f"{name}: input is the result of {made_by}, but this loss {does}; give it {wants}"
+        warnings.warn(text, stacklevel=2 + inside)
 
 
 def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Any, Any]:
@@ -166,7 +188,10 @@ def _checked_target(name: str, input: Tensor, target: Any) -> Any:
     labels = target.data if isinstance(target, Tensor) else kernels_for(input.data).xp.asarray(target)
     expected = (input.shape[0], *input.shape[2:])
     if labels.shape != expected:
-        raise ValueError(f"{name}: target has shape {labels.shape}; for input {input.shape} it must be {expected}")
+        hint = "; of one-hot labels take the class numbers, argmax(1)" if labels.shape == input.shape else ""
+        raise ValueError(
+            f"{name}: target has shape {labels.shape}; for input {input.shape} it must be {expected}{hint}"
+        )
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: target must hold whole class numbers, found type {labels.dtype}")
     return labels

@@ -72,8 +72,24 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         ):
             raise ValueError(
                 f"cat: tensor {i} has shape {t.shape}, tensor 0 {tensors[0].shape}; only axis {axis} may differ"
+                + _why_maps_differ(tensors[0].shape[2:], t.shape[2:])
             )
     return apply("cat", *tensors, axis=axis)
+
+
+POOLED = "; one is half the other: a pooled map in the place of the one before the pooling?"
+
+
+def _why_maps_differ(one: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """What usually lies behind maps of a U-Net that do not fit, where their sizes give it away; or ''."""
+    if len(one) != 2 or len(other) != 2 or one == other:
+        return ""
+    small, large = sorted((one, other))
+    if large == (2 * small[0], 2 * small[1]):
+        return POOLED
+    if max(b - a for a, b in zip(small, large, strict=True)) == 1:
+        return "; they differ by one row or column: max_pool2d drops the last one of an odd size"
+    return "; crop() cuts the larger to the smaller"
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -162,7 +178,8 @@ def crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
     require_4d("crop", "input", input)
     h, w = (size, size) if isinstance(size, int) else size
     if not (0 < h <= input.shape[2] and 0 < w <= input.shape[3]):
-        raise ValueError(f"crop: size {h} x {w} is not inside the input's {input.shape[2]} x {input.shape[3]}")
+        hint = POOLED if (h, w) == (2 * input.shape[2], 2 * input.shape[3]) else ""
+        raise ValueError(f"crop: size {h} x {w} is not inside the input's {input.shape[2]} x {input.shape[3]}{hint}")
     top, left = (input.shape[2] - h) // 2, (input.shape[3] - w) // 2
     bottom, right = input.shape[2] - h - top, input.shape[3] - w - left
     return apply("pad2d", input, widths=(-top, -bottom, -left, -right), value=0.0)

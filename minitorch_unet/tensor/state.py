@@ -16,6 +16,7 @@ class _State(threading.local):
     """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs.
 
     `profiler`, where there is one, runs the rules of the operations in their callers' place: see profiler.py.
+    new_parameters: those made since the outermost call of a module began; None outside of calls.
     """
 
     recording = True
@@ -25,6 +26,7 @@ class _State(threading.local):
     module_path = ""
     module_names: dict[int, str] | None = None
     profiler: Any = None
+    new_parameters: list[Any] | None = None
 
 
 state = _State()

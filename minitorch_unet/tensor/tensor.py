@@ -192,6 +192,7 @@ class Tensor:
     """
 
     __array_ufunc__ = None  # NumPy leaves `array + tensor` to Tensor.__radd__
+    _used = False  # of a gradient: an optimiser has taken a step by it
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> None:
         if isinstance(data, Tensor):

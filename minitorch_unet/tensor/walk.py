@@ -11,6 +11,7 @@ added up: a node must wait until everything that uses it has reported. In revers
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from ..backend import Array, kernels_for
 from ..ops import Part, array_ops
 from .state import changed, state
 from .tensor import Node, Tensor, check_finite, source_of, tensor_ops
+
+USED = (
+    "backward: adds to gradients by which an optimiser has taken a step already, so that the next step would take them "
+    "again; call zero_grad() before each backward()"
+)
 
 
 def grad(
@@ -54,7 +60,8 @@ def _start_gradient(output: Tensor, gradient: Any) -> Array:
     """The gradient to start the walk with: ones for a scalar, else the one given, checked."""
     if not output.requires_grad:
         raise ValueError(
-            "backward: this Tensor has no history; some input must have requires_grad=True (outside no_grad)"
+            "backward: this Tensor has no history; some input must have requires_grad=True (outside "
+            "no_grad), and what is computed from .data or .numpy() leaves the graph"
         )
     if gradient is None:
         if output.size != 1:
@@ -119,6 +126,8 @@ def walk(
         if inputs is None:
             as_tensor = _own(gradient, handed_out)
             if on_gradient is None or not on_gradient(leaf, as_tensor):
+                if leaf.grad is not None and leaf.grad._used:
+                    warnings.warn(USED, stacklevel=4)
                 leaf.grad = as_tensor if leaf.grad is None else leaf.grad + as_tensor
             else:  # the gradient may now be released, and its number belong to another array
                 handed_out.discard(memory_of(as_tensor.data))
