@@ -60,7 +60,7 @@ def write_case(folder: Path, network: UNet, height: int, width: int, seed: int =
     save_checkpoint(folder / "net.safetensors", arrays, {"network": network.config, "source": {"labels": "indices"}})
     colours = (3,) if network.config["in_channels"] == 3 else ()
     write_image(folder / "image.png", rng.integers(0, 256, (height, width, *colours)).astype(np.uint8))
-    label = rng.integers(0, network.config["num_classes"], (height, width)).astype(np.uint8)
+    label = rng.integers(0, network.classes, (height, width)).astype(np.uint8)
     label[: height // 3] = 255  # ignored
     write_image(folder / "label.png", label)
     return folder / "net.safetensors", folder / "image.png", folder / "label.png"
@@ -80,7 +80,7 @@ def recorded(variant: str) -> tuple[UNet, np.ndarray, np.ndarray, Recording]:
     image = image_of(network, 44)
     with no_grad():
         out = network(Tensor(image[None])).shape
-    label = np.random.default_rng(1).integers(0, network.config["num_classes"], out[2:])
+    label = np.random.default_rng(1).integers(0, network.classes, out[2:])
     label[:3] = IGNORE
     return network, image, label, record(network, image, label, (1, 2))
 

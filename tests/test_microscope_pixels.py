@@ -166,7 +166,7 @@ def test_a_page_of_every_variant(variant: str, tmp_path: Path) -> None:
     assert "$" not in page.split("<script")[0]
     assert data["loss"] == pytest.approx(float(page.split('id="loss">')[1].split("<")[0]), rel=1e-5)
     scores = unpacked(data["scores"])
-    assert scores.shape == (network.config["num_classes"], *data["window"]["out"])
+    assert scores.shape == (network.classes, *data["window"]["out"])
 
 
 def test_many_classes_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_without_an_image_cells_are_drawn(variant: str, tmp_path: Path) -> None:
     checkpoint, _, label = pages.write_case(tmp_path, network, 30, 30)
     page = examine(checkpoint, size=100)
     data = pages.data_of(page)
-    assert "drawn cells, 100 × 100" in page and data["labelled"] == (network.config["num_classes"] > 1)
+    assert "drawn cells, 100 × 100" in page and data["labelled"]
     with pytest.raises(ValueError, match="a label needs its image"):
         examine(checkpoint, label=label)
     with pytest.raises(ValueError, match="2 channels"):

@@ -132,11 +132,11 @@ def _profile(options: argparse.Namespace, network: UNet, shape: tuple[int, int, 
     generator = np.random.default_rng(0)
     image = Tensor(generator.standard_normal(shape, dtype=np.float32), device=options.device)
     output = network.sizes.output_size(shape[2])
-    label = generator.integers(0, network.config["num_classes"], (shape[0], output, output))
+    label = generator.integers(0, network.classes, (shape[0], output, output))
     optimizer = optim.SGD(network.train().parameters(), lr=0.0, momentum=0.9)
 
     def step() -> None:
-        loss = F.cross_entropy(network(image), to_device(label, options.device))
+        loss = F.cross_entropy(network.class_scores(network(image)), to_device(label, options.device))
         optimizer.backward_and_step(loss)
 
     profiles = []

@@ -35,6 +35,7 @@ def examine(
     network, metadata = load_network(checkpoint)
     given = {"checkpoint": checkpoint, "image": image, "label": label}
     names = {what: Path(path).name for what, path in given.items() if path is not None}
+    classes: np.ndarray | None
     if image is None:
         if label is not None:
             raise ValueError("inspect: a label needs its image")
@@ -51,10 +52,10 @@ def examine(
     return build(record(network, part, target, chosen), window, names)
 
 
-def drawn_cells(network: UNet, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Touching cells as the demonstration draws them, and their label if the network has classes for it."""
-    channels, classes = network.config["in_channels"], network.config["num_classes"]
+def drawn_cells(network: UNet, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Touching cells as the demonstration draws them, and their label."""
+    channels = network.config["in_channels"]
     if channels not in (1, 3):
         raise ValueError(f"inspect: the network takes images of {channels} channels; name one, cells are drawn in grey")
     sample = SyntheticCells(1, size, seed=CELLS_SEED)[0]
-    return np.repeat(sample.image, channels, axis=0), sample.label if classes > 1 else None
+    return np.repeat(sample.image, channels, axis=0), sample.label

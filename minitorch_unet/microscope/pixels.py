@@ -64,6 +64,7 @@ def _receptive_field(network: UNet, image: np.ndarray, pixel: Pair) -> dict[str,
     size = np.zeros(image.shape[1:], np.float32)
     size[top:bottom, left:right] = np.abs(gradient.data[0]).max(axis=0)
     halo = (source.shape[2] - scores.shape[2]) // 2
+    k += network.classes - scores.shape[1]  # a single map of scores is that of class 1
     return {"pixel": list(pixel), "class": k, **_measured(size, (pixel[0] + halo, pixel[1] + halo))}
 
 

@@ -76,7 +76,7 @@ def record(network: UNet, image: np.ndarray, label: np.ndarray | None = None, pi
     network.eval()
     x = Tensor(np.ascontiguousarray(image[None]))
     with no_grad():  # also warms up: memory, threads, buffers of the kernels
-        predicted = network(x).numpy()[0]
+        predicted = network.class_scores(network(x)).numpy()[0]
     if not np.isfinite(predicted).all():
         raise FloatingPointError("inspect: the network's scores are not finite; see `minitorch-unet doctor`")
     out = (predicted.shape[1], predicted.shape[2])
@@ -111,7 +111,8 @@ def record(network: UNet, image: np.ndarray, label: np.ndarray | None = None, pi
     tape = Tape(seen, arrived)
     with tape.running():
         scores = run_through(network, x, tape.step)
-        loss = tape.step("loss", lambda: F.cross_entropy(scores, target[None], ignore_index=IGNORE))
+        by_class = network.class_scores(scores)
+        loss = tape.step("loss", lambda: F.cross_entropy(by_class, target[None], ignore_index=IGNORE))
         loss.backward()
     for entry in records.values():
         _look_at_parameters(entry)
@@ -122,7 +123,7 @@ def record(network: UNet, image: np.ndarray, label: np.ndarray | None = None, pi
         p.grad = None
     constant = sum(p.data.nbytes for p in parameters) + x.data.nbytes + target.nbytes
     return Recording(
-        network, image, scores.detach().numpy()[0], target, label is not None, loss.item(), list(records.values()),
+        network, image, by_class.detach().numpy()[0], target, label is not None, loss.item(), list(records.values()),
         tape.moments, constant, receptive_fields(network, image, chosen), windows.found(), get_num_threads(),
     )  # fmt: skip
 

@@ -84,7 +84,7 @@ def read_inputs(
     pixels = normalise(to_channels(pages[0], network.config["in_channels"], str(image)))
     if label is None:
         return pixels, None
-    classes = network.config["num_classes"]
+    classes = network.classes
     if source.get("colours"):
         table = read_colours(source["colours"])
         raw = read_coloured_label(label)
