@@ -39,7 +39,7 @@ def test_pages_point_to_code() -> None:
     """Operations, array routines and kernels of a convolution, with the lines on which they begin."""
     page = functions.page("conv2d", sources.Sources())
     line = inspect.getsourcelines(functions.Kernels.conv2d)[1]
-    assert f"sources/minitorch_unet/backend/reference-py.html#line-{line})" in page
+    assert f'sources/minitorch_unet/backend/reference-py.html#line-{line}">' in page
     for name in (
         "operation `Conv2d`",
         "routine `conv2d_weight_grad`",
@@ -88,7 +88,8 @@ def test_links_are_rewritten() -> None:
         "[k](../kernels/README.md#layer) [s](../kernels/cuda/pool.cu) [f](../examples) `[c](x)`\n```\n[n](no.md)\n```"
     )
     made = stage.rewritten(text, "docs/a.md", pages, shown)
-    assert made == ("[k](kernels.md#layer) [s](sources/kernels/cuda/pool-cu.html) f `[c](x)`\n```\n[n](no.md)\n```")
+    shows = '<a href="sources/kernels/cuda/pool-cu.html">s</a>'
+    assert made == f"[k](kernels.md#layer) {shows} f `[c](x)`\n```\n[n](no.md)\n```"
     assert shown.wanted == {"kernels/cuda/pool.cu"}
     with pytest.raises(ValueError, match=r"docs/a\.md links to no\.md"):
         stage.rewritten("[n](no.md)", "docs/a.md", pages, shown)

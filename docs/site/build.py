@@ -22,12 +22,13 @@ def main() -> int:
     """Returns 0 if all went well."""
     site = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "site").resolve()
     pages, trees = ROOT / "build" / "site-pages", ROOT / "build" / "site-trees"
-    stage.stage(pages)
+    sources = stage.stage(pages)
     shutil.rmtree(site, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-E", "-c", str(HERE.parent)]
     done = subprocess.run([*command, "-d", str(trees), str(pages), str(site)], check=False)
     if done.returncode:
         return done.returncode
+    sources.write(site)
     broken = links.check(site)
     print("\n".join(broken) or f"{site / 'index.html'}: all links lead somewhere, nothing comes from outside")
     return 1 if broken else 0

@@ -1,14 +1,28 @@
-"""Pages that show source files with line numbers, made for the files that other pages point to."""
+"""Pages that show source files with numbers of lines, made for the files that other pages point to."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {".py": "python", ".cpp": "cpp", ".h": "cpp", ".cu": "cuda", ".cuh": "cuda"}
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{path}</title>
+<style>{css}</style></head>
+<body><p><a href="{home}">minitorch_unet</a> / <strong>{path}</strong></p>
+{code}</body></html>
+"""
+LAYOUT = """
+body { margin: 1rem; font: 15px sans-serif; background: #fff; color: #222; }
+a { color: #2a5db0; } .highlight { background: none; } pre { font-size: 13px; line-height: 1.45; overflow-x: auto; }
+.highlight .linenos a { color: #999; text-decoration: none; padding-right: 1em; }
+.highlight span:target, .highlight a:target { background: #ffe79c; }
+"""
+DARK = "body { background: #131416; color: #ddd; } a { color: #7aa7ee; } span:target { background: #5a4a10; }"
 
 
 class Sources:
@@ -25,33 +39,37 @@ class Sources:
         return f"sources/{path.replace('.', '-')}"
 
     def link(self, path: str, line: int | None = None, text: str = "", up: str = "") -> str:
-        """Markdown that leads to a line of the file, from a page that is `up` ("../" each) below the root."""
+        """Markdown that leads to a line of the file, from a page that is `up` ("../" each) below the root.
+
+        As HTML, since the page that it leads to is none of Sphinx's.
+        """
         place = f"{path}, line {line}" if line else path
         anchor = f"#line-{line}" if line else ""
-        return f"[{text or f'`{place}`'}]({up}{self.page(path)}.html{anchor})"
+        return f'<a href="{up}{self.page(path)}.html{anchor}">{text or f"`{place}`"}</a>'
 
     def link_to(self, thing: Any, up: str) -> str:
         """Markdown that leads to where a class or function is defined."""
         path = Path(inspect.getsourcefile(thing) or "").resolve().relative_to(ROOT).as_posix()
         return self.link(path, inspect.getsourcelines(thing)[1], up=up)
 
-    def write(self, stage: Path) -> None:
-        """Write the pages of all files that were asked for."""
+    def write(self, site: Path) -> None:
+        """Write the pages of all files that were asked for into the built site."""
         from pygments import highlight
         from pygments.formatters import HtmlFormatter
         from pygments.lexers import get_lexer_by_name
 
-        form = HtmlFormatter(lineanchors="line", anchorlinenos=True, linenos="inline", wrapcode=True)
+        def form(style: str) -> HtmlFormatter[str]:
+            return HtmlFormatter(lineanchors="line", anchorlinenos=True, linenos="inline", style=style)
+
+        light, dark = (form(style).get_style_defs(".highlight") for style in ("tango", "monokai"))
+        css = f"{LAYOUT}\n{light}\n@media (prefers-color-scheme: dark) {{ {DARK}\n{dark} }}"
         for path in sorted(self.wanted):
             text = (ROOT / path).read_text(encoding="utf-8")
-            code = highlight(text, get_lexer_by_name(LANGUAGES[Path(path).suffix]), form)
-            page = stage / f"{self.page(path)}.md"
+            code = highlight(text, get_lexer_by_name(LANGUAGES[Path(path).suffix]), form("tango"))
+            page = site / f"{self.page(path)}.html"
             page.parent.mkdir(parents=True, exist_ok=True)
-            note = ""
-            if path.endswith(".py"):
-                note = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
-            body = f"---\norphan: true\n---\n# {path}\n\n{plain(note)}\n\n```{{raw}} html\n{code}\n```\n"
-            page.write_text(body, encoding="utf-8")
+            home = "../" * (len(page.relative_to(site).parts) - 1) + "index.html"
+            page.write_text(PAGE.format(path=path, css=css, home=home, code=code), encoding="utf-8")
 
 
 def plain(text: str) -> str:

@@ -41,6 +41,7 @@ def scripts() -> list[Path]:
 def rewritten(text: str, path: str, pages: dict[str, str], sources: Sources) -> str:
     """The text of the page at `path` with links that hold on the site."""
     here = posixpath.dirname(pages[path])
+    site_depth = pages[path].count("/")
 
     def replace(match: re.Match[str]) -> str:
         start, target, anchor = match[1], match[2], match[3] or ""
@@ -52,7 +53,7 @@ def rewritten(text: str, path: str, pages: dict[str, str], sources: Sources) -> 
         elif repository in pages:
             site = pages[repository]
         elif Path(repository).suffix in LANGUAGES and (ROOT / repository).is_file():
-            site = f"{sources.page(repository)}.html"
+            return sources.link(repository, text=start.lstrip("!")[1:-2], up="../" * site_depth)
         elif (ROOT / repository).exists():  # a folder, or a file that is not shown: its name says enough
             return start.lstrip("!")[1:-2]
         else:
@@ -64,8 +65,8 @@ def rewritten(text: str, path: str, pages: dict[str, str], sources: Sources) -> 
     return "".join(parts)
 
 
-def stage(folder: Path) -> None:
-    """Write everything into the folder, which is emptied first."""
+def stage(folder: Path) -> Sources:
+    """Write everything into the folder, which is emptied first; returns the sources that pages point to."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "course").mkdir(parents=True)
     sources = Sources()
@@ -79,4 +80,4 @@ def stage(folder: Path) -> None:
     shutil.copytree(ROOT / "docs" / "images", folder / "images")
     functions.write(folder, sources)
     modules.write(folder, sources)
-    sources.write(folder)
+    return sources

@@ -80,8 +80,8 @@ def neg(input: Tensor) -> Tensor:
 def pow(input: Operand, exponent: Operand) -> Tensor:
     r"""A power; either operand may be a number.
 
-    A negative base with a fractional exponent gives nan, as in PyTorch. A number as exponent costs `1 m` forward, `2 m`
-    or `3 m` backward, and keeps the base only.
+    A negative base with a fractional exponent gives nan, as in PyTorch. With a number as
+    exponent the cost is `m` forward and `3 m` backward, and only the base is kept.
 
     Formula: $y = x^z$, with $x$ = input and $z$ = exponent.
     Shapes: any two that broadcast.
