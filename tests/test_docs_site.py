@@ -32,7 +32,7 @@ def test_every_function_has_a_whole_page(name: str) -> None:
         assert section.strip()
     assert f"minitorch_unet.functional.{name}(" in page
     assert f"[`{name}`]({name}.md)" in functions.index()
-    assert f"\n{name}\n" in functions.index()  # in the navigation
+    assert f"\n{name}\n" in functions.index().partition("```\n")[0]  # in the navigation
 
 
 def test_pages_point_to_code() -> None:

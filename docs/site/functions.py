@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docstrings import costs, evaluate, kept_values, read, sizes
+from modules import signature
 from pictures import PICTURES
 from sources import ROOT, Sources
 
@@ -126,14 +127,15 @@ def example(name: str) -> str:
     n = sum(t.size for t in first) if isinstance(first, list) else first.size
     letters = sizes(parts["Shapes"], arguments, result.shape) | {"n": n, "m": result.size}
     forward, backward = (evaluate(formula, letters) for formula in costs(parts["Cost"]))
-    new = evaluate(kept_values(parts["Kept"]).new, letters)
+    new = round(evaluate(kept_values(parts["Kept"]).new, letters))
+    kept = f"{new:,} bytes are kept that were not there before" if new else "nothing new is kept"
     least = 4 * (sum(t.size for t in tensors) + result.size)
     shapes = ", ".join(f"`{t.shape}`" for t in tensors)
     share = f"{forward / least:.2g} operations a byte" if forward else "no arithmetic"
     return (
         f"For example: of {shapes}, result `{result.shape}`, it is {forward:,.0f} operations forward and "
-        f"{backward:,.0f} backward, and {new:,.0f} bytes are kept that were not there before. To read these Tensors "
-        f"once and to write the result moves {least:,} bytes: {share}."
+        f"{backward:,.0f} backward, and {kept}. To read these Tensors once and to write the result moves {least:,} "
+        f"bytes: {share}."
     )
 
 
@@ -142,11 +144,27 @@ def linked(text: str, names: Callable[[str], str | None]) -> str:
     text = re.sub(r"`(\w+)`", lambda m: f"[`{m[1]}`]({names(m[1])})" if names(m[1]) else m[0], text)
     parts = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     for i in range(0, len(parts), 2):
-        shape = r"(?<=[\w>] )\([A-Z.][\w, ./]*,[^()]*\)|(?<=[\w>] )\([A-Z]\)"
+        shape = r"(?:\b(?!two\b|or\b)\w+ |(?<=-> ))\((?:[A-Z.][\w, ./]*,[^()]*|[A-Z])\)"
         parts[i] = re.sub(shape, lambda m: f"`{m[0]}`", parts[i])
         parts[i] = parts[i].replace("->", "→")
         parts[i] = re.sub(r"\bdocs/([\w-]+)\.md", r"[\1](../../\1.md)", parts[i])
     return "".join(parts)
+
+
+def tex(formula: str) -> str:
+    """A formula of Kept or Cost, in which a space multiplies, as mathematics."""
+    words = re.sub(r"[A-Za-z]{2,}", lambda m: rf"\mathrm{{{m[0]}}}", " ".join(formula.split()))
+    spaced = re.sub(r"(?<=[A-Za-z0-9)}]) (?=[A-Za-z0-9(\\])", r"\\,", words)
+    return f"${spaced}$"
+
+
+def displayed(formula: str) -> str:
+    """A formula that stands at the beginning, and is not part of a sentence, in a line of its own."""
+    found = re.fullmatch(r"\$([^$]+)\$(?:,? (with .+))?", formula, re.DOTALL)
+    if not found:
+        return formula
+    rest = (found[2] or "").strip()
+    return f"$$\n{found[1]}\n$$\n\n{rest}"
 
 
 def page(name: str, sources: Sources) -> str:
@@ -155,20 +173,26 @@ def page(name: str, sources: Sources) -> str:
     parts = read(function)
     names = lambda other: f"{other}.md" if other in F.__all__ and other != name else None  # noqa: E731
     say = {section: linked(text, names) for section, text in parts.sections.items()}
-    signature = str(inspect.signature(function))
+    for section in ("Kept", "Cost"):
+        said = re.sub(r"`([^`]+)`(?= (?:bytes|forward|backward))", lambda m: tex(m[1]), parts.sections[section])
+        before, dot, after = said.partition(";" if ";" in said else ".")
+        for argument in kept_values(parts.sections["Kept"]).names if section == "Kept" else ():
+            before = re.sub(rf"(?<!for )\b{argument}\b", f"`{argument}`", before)
+        say[section] = linked(before + dot + after, names)
+    say = {section: text[0].upper() + text[1:] for section, text in say.items()}
     picture = f"\n```{{raw}} html\n{PICTURES[name]()}\n```\n" if name in PICTURES else ""
     return f"""# {name}
 
-```{{py:function}} minitorch_unet.functional.{name}{signature}
+```{{py:function}} minitorch_unet.functional.{name}{signature(function)}
 
 {linked(parts.summary, names)}
-```
 
 {linked(parts.text, names)}
+```
 {picture}
 ## Formula
 
-{say["Formula"]}
+{displayed(say["Formula"])}
 
 ## Shapes
 
@@ -227,7 +251,8 @@ The tests compare what is said about Kept and Cost with what a call really keeps
 
 def index() -> str:
     """The page that lists all functions with what they keep and cost."""
-    text = [INDEX]
+    names = "\n".join(sorted(F.__all__))
+    text = [INDEX, f"```{{toctree}}\n:hidden:\n\n{names}\n```\n"]
     groups: dict[str, list[str]] = {}
     for name in F.__all__:
         groups.setdefault(getattr(F, name).__module__.rpartition(".")[2], []).append(name)
@@ -237,12 +262,11 @@ def index() -> str:
         for name in sorted(groups[group]):
             parts = read(getattr(F, name))
             kept = kept_values(parts.sections["Kept"])
-            held = [*kept.names, *([f"`{kept.new}` bytes"] if kept.new != "0" else [])]
+            held = [*kept.names, *([f"{tex(kept.new)} bytes"] if kept.new != "0" else [])]
             forward, backward = costs(parts.sections["Cost"])
             short = re.split(r"[;:.] |[;:.]$", parts.summary)[0]
-            text.append(f"| [`{name}`]({name}.md) | {short} | {', '.join(held)} | `{forward}` | `{backward}` |")
-        text.append("\n```{toctree}\n:hidden:\n")
-        text += [*sorted(groups[group]), "```\n"]
+            text.append(f"| [`{name}`]({name}.md) | {short} | {', '.join(held)} | {tex(forward)} | {tex(backward)} |")
+        text.append("")
     return "\n".join(text)
 
 

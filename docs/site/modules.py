@@ -75,7 +75,8 @@ def signature(thing: Any) -> str:
     text = re.sub(r"<(?:function|class) '?([\w.]+?)'?(?: at 0x[0-9a-f]+)?>", r"\1", text)
     text = re.sub(r"<factory>", "...", text)
     text = re.sub(r"<([\w.]+)[^<>]*>", r"\1", text)
-    return text.replace("\n", " ")
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations stay text until somebody asks for them
+    return re.sub(r"^\(self(?:, )?", "(", text).replace("\n", " ")
 
 
 def described(module: ModuleType, name: str, sources: Sources) -> str:

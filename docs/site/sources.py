@@ -20,9 +20,9 @@ LAYOUT = """
 body { margin: 1rem; font: 15px sans-serif; background: #fff; color: #222; }
 a { color: #2a5db0; } .highlight { background: none; } pre { font-size: 13px; line-height: 1.45; overflow-x: auto; }
 .highlight .linenos a { color: #999; text-decoration: none; padding-right: 1em; }
-.highlight span:target, .highlight a:target { background: #ffe79c; }
+.highlight a:target + a .linenos { background: #ffe79c; }
 """
-DARK = "body { background: #131416; color: #ddd; } a { color: #7aa7ee; } span:target { background: #5a4a10; }"
+DARK = "body { background: #131416; color: #ddd; } a { color: #7aa7ee; } a:target + a .linenos { background: #5a4a10; }"
 
 
 class Sources:
@@ -45,7 +45,8 @@ class Sources:
         """
         place = f"{path}, line {line}" if line else path
         anchor = f"#line-{line}" if line else ""
-        return f'<a href="{up}{self.page(path)}.html{anchor}">{text or f"`{place}`"}</a>'
+        text = text or f"`{place.removeprefix('minitorch_unet/')}`"
+        return f'<a href="{up}{self.page(path)}.html{anchor}">{text}</a>'
 
     def link_to(self, thing: Any, up: str) -> str:
         """Markdown that leads to where a class or function is defined."""
