@@ -176,6 +176,11 @@ def _digest(arrays: Mapping[str, np.ndarray], order: list[str], metadata: str) -
     return digest.hexdigest()
 
 
+def fingerprint(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    """The SHA-256 of what `save_checkpoint` would write: networks that share it predict the same."""
+    return _digest(arrays, _file_order(arrays), json.dumps(metadata, sort_keys=True))
+
+
 def _check_format(path: Path, fields: Mapping[str, str]) -> None:
     if "sha256" not in fields or "metadata" not in fields:
         raise DataError(

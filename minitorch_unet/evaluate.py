@@ -10,8 +10,8 @@ import numpy as np
 from .data import Dataset
 from .data.weights import IGNORE
 from .metrics import confusion_matrix, per_class_scores
-from .predict import predict_probabilities
 from .scoring import Family
+from .tiled import EXACT, Tiling, predict_probabilities
 from .unet import UNet
 
 
@@ -20,12 +20,14 @@ def evaluate(
     dataset: Dataset,
     progress: Callable[[int, int], None] | None = None,
     families: Sequence[Family] = (),
+    how: Tiling = EXACT,
 ) -> dict[str, Any]:
     """Scores over all images: `loss` (mean -log p of the true class), `pixel_accuracy`, and per class `dice`, `iou`.
 
     `mean_iou` and `mean_dice` average the foreground classes 1..K-1. Pixel counts are added over the images before a
     score is taken; ignored pixels count nowhere. Every family of `families` (see `scoring`) is shown each image too,
-    and its result stands under its name. Raises ValueError when the classes of data and network differ.
+    and its result stands under its name. `how` says how images are tiled and predictions averaged. Raises ValueError
+    when the classes of data and network differ.
     """
     classes = network.config["num_classes"]
     if dataset.classes > classes:
@@ -33,7 +35,7 @@ def evaluate(
     confusion = np.zeros((classes, classes), np.int64)
     energy, pixels = 0.0, 0
     for i, sample in enumerate(dataset):
-        probability = predict_probabilities(network, sample.image)
+        probability = predict_probabilities(network, sample.image, how=how)
         confusion += confusion_matrix(probability.argmax(0), sample.label, classes)
         counted = sample.label != IGNORE
         of_truth = np.take_along_axis(probability, np.where(counted, sample.label, 0)[None], axis=0)[0]

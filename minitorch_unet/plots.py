@@ -34,6 +34,11 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
+def _short(name: str, length: int = 28) -> str:
+    """`name`, its middle left out where it would run into the next picture's title."""
+    return name if len(name) <= length else f"{name[: length // 2]}...{name[3 - length // 2 :]}"
+
+
 def loss_curve(log: Path, picture: Path) -> None:
     """Training loss by step (thin: each step, thick: running mean), validation loss and IoU by epoch."""
     events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -62,7 +67,7 @@ def panel(samples: Sequence[Sample], probabilities: Sequence[np.ndarray], pictur
     """A row for each sample: image, label, predicted classes, and where they differ.
 
     In the last column blue is foreground that was missed, red is foreground that is not there (or another class),
-    hatched grey is ignored.
+    darker grey is ignored.
     """
     figure = _figure(12, 3.1 * len(samples))
     axes = figure.subplots(len(samples), 4, squeeze=False)
@@ -82,7 +87,7 @@ def panel(samples: Sequence[Sample], probabilities: Sequence[np.ndarray], pictur
             axes[row, column].imshow(values, cmap="gray", vmin=0, vmax=max(1, classes - 1), interpolation="nearest")
         axes[row, 3].imshow(errors, interpolation="nearest")
         share = 1 - wrong.sum() / max(1, counted.sum())
-        titles = (sample.name, "label", "prediction", f"errors ({100 * share:.1f} % of pixels right)")
+        titles = (_short(sample.name), "label", "prediction", f"errors ({100 * share:.1f} % of pixels right)")
         for axis, title in zip(axes[row], titles, strict=True):
             axis.set_title(title, fontsize=10)
             axis.set_axis_off()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import load_checkpoint
+from .checkpoint import fingerprint, load_checkpoint
 from .data import normalise, read_image, write_image
 from .data.dataset import to_channels
 from .data.images import read_stack
@@ -170,7 +170,11 @@ def pictures_of(probability: np.ndarray) -> Iterator[np.ndarray]:
 def predict_in_strips(
     network: UNet, page: Page, files: list[Path], how: Tiling, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """The pictures of a mapped page, written strip by strip to `files` (.tif or .npy)."""
+    """The pictures of a mapped page, written strip by strip to `files` (.tif or .npy).
+
+    After an interrupt or a kill the same call goes on where the last one stopped: same image (by path, size and time
+    of change), same network, same tiles.
+    """
     height, width = page.shape[:2]
     if files[0].suffix.lower() not in STRIP_SUFFIXES:
         raise ValueError(
@@ -179,11 +183,14 @@ def predict_in_strips(
         )
     image = NormalisedPage(page, network.config["in_channels"])
 
-    def produce(write: Callable[..., None]) -> None:
-        for _, strip in strips_of(network, image.window, height, width, how, progress):
+    def produce(write: Callable[..., None], done: int) -> None:
+        for _, strip in strips_of(network, image.window, height, width, how, progress, done):
             write(*pictures_of(strip))
 
-    write_in_strips(files, (height, width), np.uint8, produce)
+    about = page.path.stat()
+    origin = f"{page.path.resolve()} {about.st_size} {about.st_mtime_ns} {how} "
+    origin += fingerprint(network.state_dict(), network.config)
+    write_in_strips(files, (height, width), np.uint8, produce, origin)
 
 
 # ---------------------------------------------------------------------------------------------------- memory

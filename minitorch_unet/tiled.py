@@ -152,22 +152,29 @@ def strips_of(
     width: int,
     how: Tiling = EXACT,
     progress: Callable[[int, int], None] | None = None,
+    start: int = 0,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, class probabilities (K, rows, W)) from top to bottom, of an image read through `window`.
+    """(first row, class probabilities (K, rows, W)) from row `start` to the bottom, of an image read through `window`.
 
-    One strip of tiles is held at a time. Raises ValueError for tiles that do not suit the network.
+    One strip of tiles is held at a time; tiles that end above `start` are not computed. Raises ValueError for tiles
+    that do not suit the network.
     """
     tile_in, tile_out = prediction_tile(network, height, width, how)
     rows, columns = (
         spans_for(network, n, size_in, size_out, how)
         for n, size_in, size_out in zip((height, width), tile_in, tile_out, strict=True)
     )
+    left = [row for row in rows if row.end > start]
+    before, total = (len(rows) - len(left)) * len(columns), len(rows) * len(columns)
+    count = None if progress is None else lambda done, _: progress(before + done, total)
     forward = averaged(probabilities_of(network), how.average)
     blend = how.overlap is not None
     training = network.training
     network.eval()
     try:
-        yield from predict_strips(forward, window, rows, columns, tile_in, tile_out, blend, progress)
+        for first, strip in predict_strips(forward, window, left, columns, tile_in, tile_out, blend, count):
+            if first + strip.shape[1] > start:  # blended tiles may begin above
+                yield max(first, start), strip[:, max(0, start - first) :]
     finally:
         network.train(training)
 

@@ -12,6 +12,7 @@ from minitorch_unet.data.labels import LabelRule
 from minitorch_unet.data.layouts import Entry
 from minitorch_unet.evaluate import evaluate as run_evaluate
 from minitorch_unet.evaluate import format_scores
+from minitorch_unet.tiled import Tiling
 
 # Two images of unequal size; classes 0..2, 255 is ignored. Probabilities of the predicted class: 0.8, others 0.1.
 LABELS = [np.array([[0, 1, 2], [2, 255, 0]], np.uint8), np.array([[1, 1]], np.uint8)]
@@ -30,7 +31,7 @@ def hand_made(labels, classes: int = 3) -> Dataset:
 def scores(monkeypatch) -> dict:
     guesses = iter(GUESSES)
 
-    def predicted(network, image) -> np.ndarray:
+    def predicted(network, image, how=None) -> np.ndarray:
         guess = next(guesses)
         assert image.shape == (1, *guess.shape)
         return np.where(guess == np.arange(3)[:, None, None], 0.8, 0.1).astype(np.float32)
@@ -66,15 +67,28 @@ def test_the_table(scores) -> None:
 
 
 def test_a_certain_mistake_keeps_the_loss_finite(monkeypatch) -> None:
-    monkeypatch.setattr(evaluate, "predict_probabilities", lambda n, image: np.stack([image[0] * 0, image[0] * 0 + 1]))
+    certain = lambda n, image, how=None: np.stack([image[0] * 0, image[0] * 0 + 1])  # noqa: E731
+    monkeypatch.setattr(evaluate, "predict_probabilities", certain)
     scores = run_evaluate(UNet(base=1, depth=1), hand_made([np.zeros((2, 2), np.uint8)], 2))
     assert scores["loss"] == pytest.approx(-math.log(1e-12))
     assert scores["iou"] == [0.0, 0.0]
 
 
 def test_a_network_that_knows_more_classes_is_fine_and_fewer_refused(monkeypatch) -> None:
-    monkeypatch.setattr(evaluate, "predict_probabilities", lambda n, image: np.eye(3)[:, 1][:, None, None] + image * 0)
+    always_1 = lambda n, image, how=None: np.eye(3)[:, 1][:, None, None] + image * 0  # noqa: E731
+    monkeypatch.setattr(evaluate, "predict_probabilities", always_1)
     scores = run_evaluate(UNet(num_classes=3, base=1, depth=1), patterns([(6, 6)]))
     assert len(scores["iou"]) == 3 and scores["iou"][2] == 1.0  # neither there nor predicted
     with pytest.raises(ValueError, match="evaluate: the labels have 3 classes, the network knows 2"):
         run_evaluate(UNet(base=1, depth=1), hand_made(LABELS))
+
+
+def test_predictions_are_tiled_and_averaged_as_asked(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        evaluate, "predict_probabilities", lambda n, image, how: asked.append(how) or np.concatenate([1 - image, image])
+    )
+    flips = Tiling(average="flips")
+    run_evaluate(UNet(base=1, depth=1), hand_made([np.zeros((2, 2), np.uint8)], 2), how=flips)
+    run_evaluate(UNet(base=1, depth=1), hand_made([np.zeros((2, 2), np.uint8)], 2))
+    assert asked == [flips, Tiling()]

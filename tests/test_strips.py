@@ -74,8 +74,8 @@ def test_tiffs_without_tifffile(tmp_path, monkeypatch) -> None:
 def test_strips_make_the_image(tmp_path, suffix) -> None:
     first, second = values("uint8", 50, 31), values("uint8", 50, 31, seed=1)
 
-    def produce(write) -> None:
-        for top in range(0, 50, 7):
+    def produce(write, done) -> None:
+        for top in range(done, 50, 7):
             write(first[top : top + 7], second[top : top + 7])
 
     paths = [tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"]
@@ -85,7 +85,7 @@ def test_strips_make_the_image(tmp_path, suffix) -> None:
 
 
 def test_all_files_or_none(tmp_path) -> None:
-    def stops(write) -> None:
+    def stops(write, done) -> None:
         write(np.zeros((3, 4)), np.zeros((3, 4)))
         raise KeyError("stop")
 
@@ -93,9 +93,9 @@ def test_all_files_or_none(tmp_path) -> None:
     with pytest.raises(KeyError):
         write_in_strips(paths, (9, 4), np.uint8, stops)
     with pytest.raises(ValueError, match="3 rows were written, 9 are expected"):
-        write_in_strips(paths[:1], (9, 4), np.uint8, lambda write: write(np.zeros((3, 4))))
+        write_in_strips(paths[:1], (9, 4), np.uint8, lambda write, done: write(np.zeros((3, 4))))
     with pytest.raises(ValueError, match=r"'a\.png' must end in \.tif, \.tiff, \.npy"):
-        write_in_strips([tmp_path / "a.png"], (9, 4), np.uint8, lambda write: None)
+        write_in_strips([tmp_path / "a.png"], (9, 4), np.uint8, lambda write, done: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -142,6 +142,64 @@ def test_what_strips_cannot_do(tmp_path, monkeypatch) -> None:
     told = r"grey\.npy \(40 x 33 pixels\) is written in strips, as \.tif or .*not as \.png"
     with pytest.raises(ValueError, match=told):
         list(predict_files(model, paths, tmp_path / "png", ".png"))
+
+
+@pytest.mark.parametrize("overlap", [None, 0.5])
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_an_interrupted_prediction_goes_on(tmp_path, monkeypatch, suffix, overlap) -> None:
+    """Stopped again and again: what finished strips hold is not computed twice, and the pictures are the same."""
+    np.save(tmp_path / "a.npy", values("uint8", 60, 33))
+    model, how = network(), predict.Tiling(24, overlap=overlap)
+    strips_needed(monkeypatch)
+    want = list(predict_files(model, [tmp_path / "a.npy"], tmp_path / "want", suffix, how=how))
+    calls, folder = [], tmp_path / "out"
+
+    def stop_at_times(done: int, total: int) -> None:
+        calls.append((done, total))
+        if len(calls) % (7 if overlap is None else 40) == 0:
+            raise KeyboardInterrupt
+
+    for _ in range(40):
+        try:
+            found = list(predict_files(model, [tmp_path / "a.npy"], folder, suffix, stop_at_times, how=how))
+            break
+        except KeyboardInterrupt:
+            assert not list(folder.glob("a*"))
+    else:
+        pytest.fail("no progress from call to call")
+    assert [p.read_bytes() for p in found] == [p.read_bytes() for p in want]
+    assert sorted(folder.iterdir()) == sorted(found)
+    assert len(calls) > calls[-1][1] == calls[-1][0]  # some were stopped before their strip was whole
+
+
+def test_what_was_interrupted_for_something_else_begins_anew(tmp_path, monkeypatch) -> None:
+    np.save(tmp_path / "a.npy", values("uint8", 60, 33))
+    strips_needed(monkeypatch)
+
+    def first_count(model: UNet, tile: int) -> int:
+        counts = []
+
+        def progress(done: int, total: int) -> None:
+            counts.append(done)
+            if done > total // 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            list(predict_files(model, [tmp_path / "a.npy"], tmp_path, None, progress, how=predict.Tiling(tile)))
+        return counts[0]
+
+    assert first_count(network(), 24) == 1
+    assert first_count(network(), 24) > 1
+    assert first_count(network(), 26) == 1  # other tiles
+    other = network()
+    other.parameters()[0].data += 1
+    assert first_count(other, 26) == 1
+    assert first_count(other, 26) > 1
+    os.utime(tmp_path / "a.npy", ns=(1, 1))
+    assert first_count(other, 26) == 1
+    assert first_count(other, 26) > 1
+    next(tmp_path.glob(".*.unfinished")).write_bytes(b"damaged")
+    assert first_count(other, 26) == 1
 
 
 # ----------------------------------------------------------------------------------------------------- memory

@@ -47,6 +47,7 @@ def add_predicting(command: Command) -> None:
         "auto, which looks at the labels)",
     )  # fmt: skip
     path_option(evaluate, "--field-of-view", "FOLDER", "where vessels are judged: masks NAME, NAME_mask or NAME_fov")
+    tile_options(evaluate, memory=False)
     object_options(evaluate)
     path_option(evaluate, "--json", "FILE", "also write the scores to this file")
     path_option(evaluate, "--panel", "FILE", "also draw image, label, prediction and errors to this PNG")
@@ -89,12 +90,17 @@ def run_predict(options: argparse.Namespace) -> int:
         print(f"device: {describe_device(options.device)}", file=sys.stderr)
     if remark := doubt(network, how):
         print(remark, file=sys.stderr)
-    with Progress(options.quiet) as progress:
-        for path in predict_files(
-            network, find_images(options.images), options.output, options.format and f".{options.format}",
-            progress.count, options.instances, objects_of(options), how, memory,
-        ):  # fmt: skip
-            progress.write(str(path))
+    try:
+        with Progress(options.quiet) as progress:
+            for path in predict_files(
+                network, find_images(options.images), options.output, options.format and f".{options.format}",
+                progress.count, options.instances, objects_of(options), how, memory,
+            ):  # fmt: skip
+                progress.write(str(path))
+    except KeyboardInterrupt:
+        if any(options.output.glob(".*.unfinished")):
+            print("the same command goes on where this one stopped, in the image it was at", file=sys.stderr)
+        raise
     return 0
 
 
@@ -109,7 +115,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     if options.panel and (missing := matplotlib_missing()):
         raise ValueError(missing)
+    tiling, _ = tiling_of(options)
     network, metadata = load_network(options.checkpoint, options.device)
+    if remark := doubt(network, tiling):
+        print(remark, file=sys.stderr)
     how = opening(source_of(options))
     if how["labels"] == "auto" and how["foreground"] is None and how["colours"] is None:
         # Then they mean what they meant in training.
@@ -121,7 +130,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         dataset = select(dataset, options.only)
     families, remarks = choose_families(options.scores, dataset, objects_of(options), options.field_of_view)
     with Progress(options.quiet) as progress:
-        scores = evaluate(network, dataset, progress.count, families)
+        scores = evaluate(network, dataset, progress.count, families, tiling)
     print("\n".join([f"device: {describe_device(options.device)}", *dataset.describe(), *remarks]))
     print(f"judged: {dataset.names[0]} to {dataset.names[-1]}")
     print(format_scores(scores))
@@ -131,5 +140,5 @@ def run_evaluate(options: argparse.Namespace) -> int:
         atomic_write(options.json, (json.dumps(scores, indent=1) + "\n").encode())
     if options.panel:
         samples = [dataset[i] for i in range(min(4, len(dataset)))]
-        panel(samples, [predict_probabilities(network, s.image) for s in samples], options.panel)
+        panel(samples, [predict_probabilities(network, s.image, how=tiling) for s in samples], options.panel)
     return 0

@@ -1,4 +1,4 @@
-"""The options of `minitorch-unet predict` that say how images are cut into tiles."""
+"""The options of `predict` and `evaluate` that say how images are cut into tiles."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from ..unet import UNet
 
 
-def tile_options(parser: argparse.ArgumentParser) -> None:
-    """Tiles, memory, averaging, overlap."""
+def tile_options(parser: argparse.ArgumentParser, memory: bool = True) -> None:
+    """Tiles, memory (not where images are whole in memory anyway), averaging, overlap."""
     group = parser.add_argument_group("tiles", "Without --overlap, tiles equal one pass over the whole image.")
     group.add_argument("--tile", type=whole(1), metavar="N", help="largest input of the network, N x N (default: 572)")
-    group.add_argument(
-        "--memory", metavar="X",
-        help="what the process may take, e.g. 500MB: sets the tile, and images that are too large for it are read and "
-        "written in strips (default: those that need over 2GiB)",
-    )  # fmt: skip
+    if memory:
+        group.add_argument(
+            "--memory", metavar="X",
+            help="what the process may take, e.g. 500MB: sets the tile, and images that are too large for it are read "
+            "and written in strips (default: those that need over 2GiB)",
+        )  # fmt: skip
     group.add_argument(
         "--average", choices=("none", "flips", "symmetries"), default="none",
         help="predict each tile in 4 or 8 orientations and average (default: none)",
@@ -37,9 +38,10 @@ def tiling_of(options: argparse.Namespace) -> tuple[Tiling, int | None]:
     from ..planner import bytes_of
     from ..tiled import Tiling
 
-    if options.memory is not None and options.tile is None and options.device != "cpu":
+    given = getattr(options, "memory", None)
+    if given is not None and options.tile is None and options.device != "cpu":
         raise ValueError("--memory plans tiles for the processor's memory; with --device give --tile, too")
-    memory = None if options.memory is None else bytes_of(options.memory)
+    memory = None if given is None else bytes_of(given)
     return Tiling(options.tile, options.average, options.overlap), memory
 
 
