@@ -18,8 +18,9 @@ html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
-maximum_signature_line_length = 88
+maximum_signature_line_length = 160  # with the whole names of types
 add_module_names = False
+python_use_unqualified_type_names = True  # they are given with their modules, and shown without
 templates_path: list[str] = []
 
 # Markdown as on GitHub: the same headings are anchors, dollars are formulas.

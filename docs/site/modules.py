@@ -6,7 +6,9 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,21 +32,60 @@ def pages() -> dict[str, list[ModuleType]]:
         if info.name in WITHOUT_PAGE:
             continue
         module = importlib.import_module(f"minitorch_unet.{info.name}")
-        found[info.name] = [module]
-        if info.ispkg and (not hasattr(module, "__all__") or info.name == "ops"):
-            inside = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
-            found[info.name] += [importlib.import_module(f"{module.__name__}.{name}") for name in inside]
+        found[info.name] = [module, *(importlib.import_module(name) for name in modules_inside(module))]
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else 99, item[0])))
 
 
+def modules_inside(module: ModuleType) -> list[str]:
+    """The names of modules that are shown on the page of the folder that holds them."""
+    if not hasattr(module, "__path__") or (hasattr(module, "__all__") and module.__name__ != "minitorch_unet.ops"):
+        return []
+    names = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
+    return [f"{module.__name__}.{name}" for name in names]
+
+
+@cache
+def places() -> dict[type, str]:
+    """Where pages describe each class: its name with that of a module before it."""
+    listed = [module for modules in pages().values() for module in modules]
+    named = {getattr(module, name): f"{module.__name__}.{name}" for module in listed for name in public(module)}
+    return {thing: name for thing, name in named.items() if inspect.isclass(thing)}
+
+
 def public(module: ModuleType) -> list[str]:
-    """The public names of a module that have a docstring of their own: classes and functions."""
+    """The public classes and functions of a module; not those that it takes over from another page's."""
     names = getattr(module, "__all__", None) or [
         name for name, value in vars(module).items()
         if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
     ]  # fmt: skip
     values = {name: getattr(module, name) for name in names}
-    return [name for name, value in values.items() if inspect.isclass(value) or inspect.isfunction(value)]
+    inside = modules_inside(module)  # which describe their own
+    return [
+        name for name, value in values.items()
+        if described_there(value) and home(value) == home(module) and value.__module__ not in inside
+    ]  # fmt: skip
+
+
+def taken_over(module: ModuleType) -> dict[str, list[str]]:
+    """Names in `__all__` that another page describes, by that page."""
+    found: dict[str, list[str]] = {}
+    for name in getattr(module, "__all__", ()):
+        value = getattr(module, name)
+        if described_there(value) and home(value) not in (home(module), "functional"):
+            found.setdefault(home(value), []).append(name)
+    return found
+
+
+def described_there(value: Any) -> bool:
+    """Whether pages describe such a thing: a class or function of the package."""
+    known = inspect.isclass(value) or inspect.isfunction(value)
+    return known and value.__module__.startswith("minitorch_unet")
+
+
+def home(thing: Any) -> str:
+    """The page that describes a thing: the first part of its module's name within the package."""
+    name = thing.__name__ if inspect.ismodule(thing) else thing.__module__
+    return f"{name}.".split(".")[1]
 
 
 def members(cls: type) -> list[tuple[str, Any]]:
@@ -76,6 +117,13 @@ def signature(thing: Any) -> str:
     text = re.sub(r"<factory>", "...", text)
     text = re.sub(r"<([\w.]+)[^<>]*>", r"\1", text)
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations stay text until somebody asks for them
+    names = vars(sys.modules[thing.__module__])
+
+    def full(match: re.Match[str]) -> str:
+        value = names.get(match[0])
+        return places().get(value, match[0]) if inspect.isclass(value) else match[0]
+
+    text = re.sub(r"""(?<![\w.'"])[A-Z]\w+(?![\w'"(])""", full, text)
     return re.sub(r"^\(self(?:, )?", "(", text).replace("\n", " ")
 
 
@@ -107,6 +155,9 @@ def page(name: str, modules: list[ModuleType], sources: Sources) -> str:
         names = public(module)
         if len(modules) > 1 and module is not modules[0] and names:
             text += [f"## {module.__name__.rpartition('.')[2]}\n", prose(module), ""]
+        for other, taken in taken_over(module).items():
+            listed = ", ".join(f"`{n}`" for n in taken)
+            text.append(f"From [{other}]({other}.md), and found here, too: {listed}.\n")
         if names:
             place = path.resolve().relative_to(Path(minitorch_unet.__file__).resolve().parents[1]).as_posix()
             text += [f"Source: {sources.link(place, up='../')}\n", *(described(module, n, sources) for n in names)]
