@@ -52,6 +52,10 @@ KERNELS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+AXIS = r"(?:[A-Z](?:_\w)?(?:/\w+)?|\.\.\.)"
+SHAPE = re.compile(rf"(?:\b(?!two\b|or\b)\w+ |(?<=-> ))\({AXIS}(?:, {AXIS})*\)")  # with the argument's name, if any
+
+
 def operations_of(name: str) -> list[str]:
     """The operations that a call of the function records, the last one first."""
     if name == "manual_seed":
@@ -67,7 +71,10 @@ def routines_of(operation: str) -> list[str]:
     while ahead:
         name, whole = ahead.pop(0)
         code = _code(OPS[name])
-        found |= dict.fromkeys(n for n in re.findall(r"\.kernels\.(\w+)", code) if hasattr(Kernels, n))
+        for routine in re.findall(r"\.kernels\.(\w+)", code):
+            if hasattr(Kernels, routine):
+                inside = re.findall(r"self\.(\w+)\(", inspect.getsource(getattr(Kernels, routine)))
+                found |= dict.fromkeys([routine, *(name for name in inside if name in KERNELS)])
         for other in re.findall(r"ctx\.ops\.(\w+)", code) if whole else ():
             if other not in seen:
                 seen.add(other)
@@ -144,8 +151,7 @@ def linked(text: str, names: Callable[[str], str | None]) -> str:
     text = re.sub(r"`(\w+)`", lambda m: f"[`{m[1]}`]({names(m[1])})" if names(m[1]) else m[0], text)
     parts = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     for i in range(0, len(parts), 2):
-        shape = r"(?:\b(?!two\b|or\b)\w+ |(?<=-> ))\((?:[A-Z.][\w, ./]*,[^()]*|[A-Z])\)"
-        parts[i] = re.sub(shape, lambda m: f"`{m[0]}`", parts[i])
+        parts[i] = SHAPE.sub(lambda m: f"`{m[0]}`", parts[i])
         parts[i] = parts[i].replace("->", "→")
         parts[i] = re.sub(r"\bdocs/([\w-]+)\.md", r"[\1](../../\1.md)", parts[i])
     return "".join(parts)
@@ -160,7 +166,7 @@ def tex(formula: str) -> str:
 
 def displayed(formula: str) -> str:
     """A formula that stands at the beginning, and is not part of a sentence, in a line of its own."""
-    found = re.fullmatch(r"\$([^$]+)\$(?:,? (with .+))?", formula, re.DOTALL)
+    found = re.fullmatch(r"\$([^$]+)\$(?:,?\s+(with .+))?", formula, re.DOTALL)
     if not found:
         return formula
     rest = (found[2] or "").strip()

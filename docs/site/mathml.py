@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ FONT = "STIXTwoMath-Regular.ttf"  # comes with ziamath; STIX fonts may be passed
 def mathml(latex: str, display: str) -> str:
     """The markup of one formula; raises ValueError for LaTeX that is not understood."""
     try:
-        return str(latex2mathml.converter.convert(latex.strip(), display=display))
+        made = str(latex2mathml.converter.convert(latex.strip(), display=display))
     except Exception as error:
         raise ValueError(f"formula {latex!r}: {type(error).__name__} {error}") from error
+    # A name of a function stands apart from what follows without brackets: ln p.
+    return re.sub(r"(<mi>(?:ln|max|min)</mi>)(?!<mo)", r'\1<mspace width="0.17em"/>', made)
 
 
 def visit_inline(self: Any, node: Any) -> None:
