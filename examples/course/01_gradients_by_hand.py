@@ -85,15 +85,15 @@ show(figure, "01_neuron")
 # %% [markdown]
 # ## Two routes
 #
-# In f = x y + x the value x reaches f on two routes. A small change of x travels along both, so their gradients
-# add up: y from the product, 1 from the sum. Forgetting to add is the classic error of a home-made engine
+# In f = u v + u the value u reaches f on two routes. A small change of u travels along both, so their gradients
+# add up: v from the product, 1 from the sum. Forgetting to add is the classic error of a home-made engine
 # (lesson 2).
 
 # %%
 u, v = mt.Tensor(3.0, requires_grad=True), mt.Tensor(2.0, requires_grad=True)
 f = u * v + u
 f.backward()
-print(f"f = x y + x at x = 3, y = 2:  gx = {u.grad.item():g} (2 by the product, 1 by the sum)  gy = {v.grad.item():g}")
+print(f"f = u v + u at u = 3, v = 2:  gu = {u.grad.item():g} (2 by the product, 1 by the sum)  gv = {v.grad.item():g}")
 
 # %% [markdown]
 # ## What a gradient is good for
@@ -111,8 +111,8 @@ for step in (0.1, 0.01, 0.001):
 #
 # ## Questions
 #
-# `python -m minitorch_unet.course start 1` writes answers_01.py; fill it in, then `python -m
-# minitorch_unet.course check 1`.
+# `python -m minitorch_unet.course start 1` writes answers_01.py; fill it in, then
+# `python -m minitorch_unet.course check 1`.
 #
 # 1. `neuron_gradients`: the three gradients of this neuron, for any numbers, without the engine.
 # 2. `sigmoid_backward`: the step back through a sigmoid, from its output alone.

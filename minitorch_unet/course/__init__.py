@@ -65,11 +65,14 @@ def lesson(number: int) -> Lesson:
     return Lesson(number, title, module.EXERCISES)
 
 
-def expect(found: Any, wanted: Any, what: str, hint: str = "", tolerance: float = 1e-6) -> None:
-    """Raise WrongAnswer unless `found` has the shape and, within `tolerance` of the largest, the values of `wanted`.
+def expect(
+    found: Any, wanted: Any, what: str, hint: str = "", tolerance: float = 1e-6, tell: bool = True
+) -> None:  # fmt: skip
+    """Raise WrongAnswer unless `found` has the shape and, to `tolerance` times the largest, the values of `wanted`.
 
-    what: names `found` in the message ("the gradient of x"). hint: a sentence added to it. Text is compared as it is;
-    all else may be numbers, (nested) sequences of them, arrays or Tensors. NaN is never right.
+    what: names `found` in the message ("the gradient of x"). hint: a sentence added to it. tell: whether the message
+    gives the right value (not where the value itself is the answer). Text is compared as it is; all else may be
+    numbers, (nested) sequences of them, arrays or Tensors. NaN is never right.
     """
 
     def refuse(text: str) -> None:
@@ -88,12 +91,13 @@ def expect(found: Any, wanted: Any, what: str, hint: str = "", tolerance: float 
         refuse(f"has shape {a.shape}; it must have shape {b.shape}")
     elif a.size:
         error = np.abs(a.astype(float) - b)
-        bad = ~(error <= tolerance * max(1.0, float(np.abs(b).max())))  # written so that NaN is bad
+        bad = ~(error <= tolerance * (float(np.abs(b).max()) or 1.0))  # written so that NaN is bad
         if bad.any():
             index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
             where = f"at {list(index)} " if index else ""
             many = f" ({int(bad.sum())} of {bad.size} values differ)" if bad.size > 1 else ""
-            refuse(f"{where}is {a[index]:.6g}; it must be {b[index]:.6g}{many}")
+            wish = f"; it must be {_text(b[index])}" if tell else ", which is not right"
+            refuse(f"{where}is {_text(a[index])}{wish}{many}")
 
 
 def _array(value: Any) -> np.ndarray | None:
@@ -103,6 +107,10 @@ def _array(value: Any) -> np.ndarray | None:
     except ValueError:  # rows of different lengths
         return None
     return array if array.dtype.kind in "biuf" else None
+
+
+def _text(number: Any) -> str:
+    return str(number) if number.dtype.kind in "biu" else f"{number + 0.0:.6g}"  # + 0.0 takes the sign off -0
 
 
 def _plain(value: Any) -> Any:

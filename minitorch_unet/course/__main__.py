@@ -83,7 +83,7 @@ def _check(options: argparse.Namespace) -> int:
     found = lesson(options.number)
     path = options.file or _usual(options.number)
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")  # Windows likes to begin files with a mark
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; {COMMAND} start {options.number} writes a file to fill in") from None
     except UnicodeDecodeError:

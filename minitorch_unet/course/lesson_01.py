@@ -45,7 +45,7 @@ def _check_reused(answer: Any) -> None:
 
 
 def _check_change(answer: Any) -> None:
-    expect(answer, 0.24, "predicted_change", "The lesson found dL/dw = 24 at w = 2; the step is 0.01.")
+    expect(answer, 0.24, "predicted_change", "The lesson found dL/dw = 24 at w = 2; the step is 0.01.", tell=False)
 
 
 EXERCISES = [
@@ -87,9 +87,9 @@ def neuron_gradients(x, w, b, t):  # nothing returned
     ),
     Exercise(
         name="sigmoid_backward",
-        question="""sigmoid_backward(y, gy): y = 1 / (1 + e^-z) is the result of a sigmoid, gy the gradient of a loss
-with respect to y, both arrays of one shape. Return the gradient with respect to z, computed from y alone (z is
-gone).""",
+        question="""sigmoid_backward(y, gy): y = 1 / (1 + e^-z) is the result of a sigmoid, gy the gradient of
+a loss with respect to y, both arrays of one shape. Return the gradient with respect to z, computed from y
+alone (z is gone).""",
         start="""
 def sigmoid_backward(y, gy):
     ...
@@ -106,8 +106,8 @@ def sigmoid_backward(y, gy):
     ),
     Exercise(
         name="reused_gradients",
-        question="""reused_gradients(x, y): the gradients (df/dx, df/dy) of f = (x + y) x at the numbers x and y. x is
-used twice.""",
+        question="""reused_gradients(x, y): the gradients (df/dx, df/dy) of f = (x + y) x at the numbers x and
+y. x is used twice.""",
         start="""
 def reused_gradients(x, y):
     ...
@@ -126,8 +126,8 @@ def reused_gradients(x, y):
     ),
     Exercise(
         name="predicted_change",
-        question="""predicted_change: by how much does the lesson's loss change, as its gradient predicts, when w
-goes from 2 to 2.01? A number. (The lesson's last cell says how good the prediction is.)""",
+        question="""predicted_change: by how much does the lesson's loss change, as its gradient predicts,
+when w goes from 2 to 2.01? A number. (The lesson's last cell says how good the prediction is.)""",
         start="predicted_change = ...\n",
         solution="predicted_change = 24 * 0.01\n",
         wrong=["predicted_change = -0.24\n", "predicted_change = 24\n", "predicted_change = 'a little'\n"],

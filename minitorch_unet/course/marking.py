@@ -98,7 +98,8 @@ def mark(exercise: Exercise, tree: ast.Module, names: dict[str, Any], file: str)
     name = exercise.name
     if name not in names:
         return Mark(name, "not answered yet", f"{file} defines no `{name}`")
-    gap = next((line for node in tree.body if name in _defined(node) for line in _gaps(node)), None)
+    definition = [node for node in tree.body if name in _defined(node)][-1:]  # the last one counts
+    gap = next((line for node in definition for line in _gaps(node)), None)
     if gap is not None:
         return Mark(name, "not answered yet", f"replace the `...` in line {gap}")
     if f"def {name}(" in exercise.start and not callable(names[name]):
@@ -132,12 +133,12 @@ def _gaps(node: ast.AST) -> Iterator[int]:
 def _described(error: BaseException, file: str) -> str:
     """One line for what went wrong in, or because of, the learner's file; with the last line reached there."""
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
-    place = f"{file}, line {lines[-1]}: " if lines else ""
+    place = f"{file}, line {lines[-1]}: " if lines else "it does not fit the question: "
     if isinstance(error, RecursionError):
         return f"{place}a function calls itself without end, or too deeply"
     if isinstance(error, _TooLong):
         return f"{place}still running after {SECONDS:g} seconds; does a loop never end?"
-    return f"{place}{type(error).__name__}: {' '.join(str(error).split())}"
+    return place + ": ".join([type(error).__name__, *filter(None, [" ".join(str(error).split())])])
 
 
 @contextmanager
