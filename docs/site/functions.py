@@ -230,8 +230,8 @@ def page(name: str, sources: Sources) -> str:
 
 GROUPS = {
     "conv": "Convolution", "pool": "Pooling and resizing", "activation": "Activations",
-    "norm": "Normalisation and dropout", "loss": "Losses", "elementwise": "Arithmetic", "reduce": "Reductions",
-    "products": "Matrix products", "shape": "Moving values",
+    "norm": "Normalisation and dropout", "loss": "Losses", "overlap": "Losses by overlap",
+    "elementwise": "Arithmetic", "reduce": "Reductions", "products": "Matrix products", "shape": "Moving values",
 }  # fmt: skip
 
 INDEX = """# Functions

@@ -21,13 +21,12 @@ from .elementwise import (
 from .loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
-    dice_loss,
     focal_loss,
     mse_loss,
     nll_loss,
-    tversky_loss,
 )
 from .norm import batch_norm, dropout, group_norm, instance_norm, layer_norm, manual_seed
+from .overlap import dice_loss, tversky_loss
 from .pool import avg_pool2d, interpolate, max_pool2d
 from .products import linear, matmul
 from .reduce import amax, amin, argmax, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
