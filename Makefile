@@ -11,11 +11,12 @@ PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell \
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml setup.py
 
-.PHONY: help demo test parity sanitize engines clean
+.PHONY: help demo test docs parity sanitize engines clean
 
 help:
 	@echo "make demo   train a small U-Net on drawn cells and show the result in runs/demo (a few minutes, no GPU)"
 	@echo "make test   lint, types and the whole test suite"
+	@echo "make docs   the documentation site in build/site: pages, course with its output, reference; links are checked"
 	@echo "make parity compare with PyTorch, installed in an environment of its own: training run and random calls"
 	@echo "make sanitize  random calls of the C++ kernels under the sanitizers of g++ (minutes)"
 	@echo "make engines  install mygrad, tinygrad and DeZero in environments of their own, to be timed beside this engine"
@@ -30,6 +31,9 @@ test: $(VENV)/stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy minitorch_unet
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+docs: $(VENV)/stamp-docs
+	$(BIN)/python docs/site/build.py
 
 # Also what `make test` replays from a recording; -s shows the table of functions.
 parity: $(VENV)/stamp-test $(TORCH_VENV)/stamp
@@ -69,6 +73,10 @@ $(VENV)/stamp-demo: $(VENV)/stamp-venv $(METADATA)
 
 $(VENV)/stamp-test: $(VENV)/stamp-venv $(METADATA)
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/stamp-docs: $(VENV)/stamp-venv $(METADATA)
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(TORCH_VENV)/stamp: | $(VENV)/stamp-venv

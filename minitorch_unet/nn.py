@@ -15,8 +15,8 @@ import numpy as np
 
 from . import functional as F
 from .backend import device_of, dry_running, is_device, is_floating, laid_out, memory, to_device, to_numpy
-from .functional.conv import PairLike, pair
 from .functional.norm import default_generator
+from .functional.windows import PairLike, pair
 from .tensor import Tensor, module_scope, state
 from .tensor.state import changed
 

@@ -1,39 +1,34 @@
 """The public functions, with PyTorch's names and argument order: `from minitorch_unet import functional as F`."""
 
-from .conv import avg_pool2d, conv2d, conv2d_relu, conv_transpose2d, double_conv2d_relu, interpolate, max_pool2d
+from .activation import gelu, leaky_relu, relu, sigmoid, silu, softplus, tanh
+from .conv import conv2d, conv2d_relu, conv_transpose2d, double_conv2d_relu
 from .elementwise import (
     abs,
     add,
     clamp,
     div,
     exp,
-    gelu,
-    leaky_relu,
     log,
     maximum,
     minimum,
     mul,
     neg,
     pow,
-    relu,
-    sigmoid,
-    silu,
-    softplus,
     sqrt,
     sub,
-    tanh,
     where,
 )
 from .loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
-    dice_loss,
     focal_loss,
     mse_loss,
     nll_loss,
-    tversky_loss,
 )
 from .norm import batch_norm, dropout, group_norm, instance_norm, layer_norm, manual_seed
+from .overlap import dice_loss, tversky_loss
+from .pool import avg_pool2d, interpolate, max_pool2d
+from .products import linear, matmul
 from .reduce import amax, amin, argmax, log_softmax, logsumexp, max, mean, min, softmax, std, sum, var
 from .shape import (
     broadcast_to,
@@ -42,8 +37,6 @@ from .shape import (
     flip,
     gather,
     index_select,
-    linear,
-    matmul,
     pad,
     permute,
     reshape,

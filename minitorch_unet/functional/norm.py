@@ -16,12 +16,24 @@ def batch_norm(
     input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, relu: bool = False,
 ) -> Tensor:  # fmt: skip
-    """y = (input - mean) / sqrt(var + eps) * weight + bias, per channel (axis 1) over all other axes.
+    r"""Each channel shifted and scaled to mean 0 and variance 1 (Ioffe and Szegedy 2015); then weight and bias.
 
     In training mean and (biased) variance come from this batch, and the running ones, if given, move towards them:
     running = (1 - momentum) running + momentum batch, with the unbiased variance. Otherwise the running ones are used,
-    as constants. With relu, y = max(y, 0) in the same pass. input (N, C, ...), the others (C). Keeps input, with relu
-    also y, and the statistics. Raises ValueError for one value per channel in training. Ioffe and Szegedy 2015.
+    as constants. With relu, $y = \max(y, 0)$ in the same pass, and the result is kept, too.
+
+    Formula: $y = w z + b$, with $z = (x - \mu) / \sqrt{v + \varepsilon}$, $\mu$ and $v$ of each channel, $\varepsilon$
+        = eps.
+    Shapes: input (N, C, ...), running_mean (C), running_var (C), weight (C), bias (C) -> (N, C, ...).
+    Gradient: $\bar b = \sum \bar y$, $\bar w = \sum \bar y z$, and $\bar z = w \bar y$. $\mu$ and $v$ depend on all $k$
+        values of the channel: $dz = (dx - d\mu) / \sqrt{v + \varepsilon} - z\,dv / (2 (v + \varepsilon))$ with
+        $d\mu = \frac 1 k \sum dx$ and $dv = \frac 2 k \sum (x - \mu)\,dx$. Collected, $\bar x = \frac{w}{\sqrt{v +
+        \varepsilon}} (\bar y - \frac 1 k \sum \bar y - z \frac 1 k \sum \bar y z)$: the gradient loses its mean and its
+        part along $z$. Out of training the last two terms fall away.
+    Kept: input, weight; new `16 C` bytes: mean and 1 / standard deviation in float64.
+    Cost: `8 n` forward, `8 n` backward.
+    Errors: ValueError for one value per channel in training, for missing running statistics outside, for shapes that do
+        not fit.
     """
     if input.ndim < 2:
         raise ValueError(f"batch_norm: input has shape {input.shape}; it needs the axes (N, C, ...)")
@@ -49,10 +61,16 @@ def batch_norm(
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Normalise each image over each of num_groups groups of neighbouring channels; then weight and bias per channel.
+    r"""Each image normalised over groups of neighbouring channels (Wu and He 2018); then weight and bias.
 
-    input (N, C, ...), weight and bias (C); num_groups must divide C. Raises ValueError when there is one value in all
-    to normalise in a group, as PyTorch does. Wu and He 2018.
+    Formula: $y = w z + b$, with $z = (x - \mu) / \sqrt{v + \varepsilon}$, $\mu$ and $v$ of each image's group of
+        channels.
+    Shapes: input (N, C, ...), weight (C), bias (C) -> (N, C, ...).
+    Gradient: with $g = w \bar y$ and means $\langle\,\rangle$ over the group, $\bar x = (g - \langle g \rangle - z
+        \langle g z \rangle) / \sqrt{v + \varepsilon}$, as in `batch_norm`.
+    Kept: input, weight; new `16 N C` bytes: $\mu$ and $1 / \sqrt{v + \varepsilon}$ of each channel, in float64.
+    Cost: `6 n` forward, `8 n` backward.
+    Errors: ValueError if num_groups does not divide C, or for one value in all in a group, as in PyTorch.
     """
     if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
         raise ValueError(f"group_norm: num_groups {num_groups} does not divide the channels of input {input.shape}")
@@ -63,9 +81,14 @@ def group_norm(
 
 
 def instance_norm(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each image over its pixels; then weight and bias per channel. Ulyanov et al. 2016.
+    r"""Each channel of each image normalised over its pixels, then weight and bias (Ulyanov et al. 2016).
 
-    Raises ValueError when a channel has only one pixel, which would always become 0.
+    Formula: $y = w z + b$, with $z = (x - \mu) / \sqrt{v + \varepsilon}$, $\mu$ and $v$ of each image's channel.
+    Shapes: input (N, C, ...), weight (C), bias (C) -> (N, C, ...).
+    Gradient: as of `group_norm`, with as many groups as channels.
+    Kept: input, weight; new `16 N C` bytes: $\mu$ and $1 / \sqrt{v + \varepsilon}$ of each channel, in float64.
+    Cost: `6 n` forward, `8 n` backward.
+    Errors: ValueError when a channel has only one pixel, which would always become 0.
     """
     if input.ndim < 3:
         raise ValueError(f"instance_norm: input has shape {input.shape}; it needs the axes (N, C, H, ...)")
@@ -79,7 +102,15 @@ def layer_norm(
     input: Tensor, normalized_shape: tuple[int, ...], weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """Normalise over the last axes, of sizes normalized_shape, as are those of weight and bias. Ba et al. 2016."""
+    r"""Values normalised over the last axes, then weight and bias (Ba et al. 2016).
+
+    Formula: $y = w z + b$, with $z = (x - \mu) / \sqrt{v + \varepsilon}$, $\mu$ and $v$ over the last axes.
+    Shapes: any that ends in normalized_shape, which weight and bias have; the result has input's.
+    Gradient: as of `group_norm`, means taken over the last axes.
+    Kept: weight; new `12 n` bytes: $x - \mu$ twice (in $v$ and in $z$), and $z$.
+    Cost: `9 n` forward, `17 n` backward.
+    Errors: ValueError if input does not end in normalized_shape.
+    """
     shape = tuple(normalized_shape)
     if not shape or input.shape[input.ndim - len(shape) :] != shape:
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
@@ -91,12 +122,19 @@ def layer_norm(
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None
 ) -> Tensor:
-    """In training: each value set to 0 with probability p, the others divided by 1 - p.
+    r"""In training: each value set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
 
     The random numbers come from `generator`, or from the engine's own, which `manual_seed` sets. They are a function of
     its key, its counter and the position alone, in the order (N, H, W, C) for (N, C, H, W): the same on every device,
-    drawn where the input is, and drawn again for the gradient, so that nothing is kept. A generator over anything but
-    Philox gives two words as the key. Srivastava et al. 2014, in the "inverted" form that leaves prediction unchanged.
+    drawn where the input is. A generator over anything but Philox gives two words as the key. Dividing in training
+    leaves prediction unchanged.
+
+    Formula: $y = x\,r / (1 - p)$, with $r = 1$ where the place's number is at least $p$, else 0.
+    Shapes: any; the result has the same.
+    Gradient: $\bar x = \bar y\,r / (1 - p)$: dropout of the gradient with the same numbers, which are drawn again.
+    Kept: nothing (but where the numbers begin).
+    Cost: `m` forward, `m` backward, and one random number a value each time.
+    Errors: ValueError unless p is from 0 to 1.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p}; it must be from 0 to 1")
@@ -111,7 +149,15 @@ default_generator = np.random.Generator(np.random.Philox(0))
 
 
 def manual_seed(seed: int) -> None:
-    """Start the engine's own random generator (initial weights, dropout) from `seed` (0 or more)."""
+    """Start the engine's own random generator (initial weights, dropout) from `seed`.
+
+    Formula: none: it sets a state.
+    Shapes: seed is a whole number of at least 0.
+    Gradient: none.
+    Kept: nothing.
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError for another seed.
+    """
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"manual_seed: seed is {seed!r}; it must be a whole number of at least 0")
     default_generator.bit_generator.state = np.random.Philox(seed).state

@@ -1,4 +1,4 @@
-"""Functions that move values: shapes, axes, borders, selections, matrix products."""
+"""Functions that move values: shapes, axes, borders, selections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from ..tensor import Tensor, apply, normal_axes
 
 
 def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
-    """The same values in row-major order in another shape; one entry may be -1. ValueError if the counts differ."""
+    r"""The same values in row-major order in another shape; one entry may be -1, which stands for what is left.
+
+    Formula: $y_i = x_i$ for the flat, row-major index $i$.
+    Shapes: any; the result has the given one, of equally many values.
+    Gradient: $\bar x_i = \bar y_i$: reshaped back.
+    Kept: nothing (but the shape).
+    Cost: `0` forward, `0` backward. A view where the memory allows one, else a copy.
+    Errors: ValueError if the number of values does not fit.
+    """
     shape = tuple(int(n) for n in shape)
     known = math.prod(n for n in shape if n != -1)
     fits = input.size == known if -1 not in shape else known > 0 and input.size % known == 0
@@ -25,25 +33,57 @@ def reshape(input: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def permute(input: Tensor, dims: Sequence[int]) -> Tensor:
-    """Axes in another order: result axis i is input axis dims[i]. A view."""
+    r"""Axes in another order: result axis i is input axis dims[i].
+
+    Formula: $y_{i_{d_0} i_{d_1} \ldots} = x_{i_0 i_1 \ldots}$, with $d$ = dims.
+    Shapes: any; the result's sizes are permuted alike.
+    Gradient: the values are only named differently: $\bar x$ is $\bar y$ permuted by the inverse of dims.
+    Kept: nothing (but the inverse order).
+    Cost: `0` forward, `0` backward. A view.
+    Errors: ValueError if dims does not name every axis once.
+    """
     if len(dims) != input.ndim:
         raise ValueError(f"permute: dims {tuple(dims)} names {len(dims)} axes; the input has {input.ndim}")
     return input.permute(tuple(dims))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two axes exchanged. A view."""
+    r"""Two axes exchanged.
+
+    Formula: $y_{\ldots j \ldots i \ldots} = x_{\ldots i \ldots j \ldots}$
+    Shapes: any; the result has two sizes exchanged.
+    Gradient: $\bar x$ is $\bar y$ with the same axes exchanged back.
+    Kept: nothing (but the order).
+    Cost: `0` forward, `0` backward. A view.
+    Errors: ValueError for an axis that the input does not have.
+    """
     first, second = (normal_axes("transpose", dim, input.ndim)[0] for dim in (dim0, dim1))
     return input.swapaxes(first, second)
 
 
 def flip(input: Tensor, dims: int | Sequence[int]) -> Tensor:
-    """Order of the values along the given axes reversed."""
+    r"""Order of the values along axes reversed.
+
+    Formula: $y_i = x_{k - 1 - i}$ along each axis in dims, of size $k$.
+    Shapes: any; the result has the same.
+    Gradient: flipping twice changes nothing, so the gradient is flipped, too: $\bar x_i = \bar y_{k - 1 - i}$.
+    Kept: nothing.
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError for an axis that the input does not have.
+    """
     return apply("flip", input, axis=normal_axes("flip", dims if isinstance(dims, int) else tuple(dims), input.ndim))
 
 
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """Values moved along the axes, those that leave coming back at the other end; without dims, as one flat row."""
+    r"""Values moved along axes, those that leave coming back at the other end; without dims, as one flat row.
+
+    Formula: $y_i = x_{(i - s) \bmod k}$ along an axis of size $k$, with $s$ its shift.
+    Shapes: any; the result has the same.
+    Gradient: rolled back: $\bar x_i = \bar y_{(i + s) \bmod k}$.
+    Kept: nothing.
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError unless there is one shift for each axis.
+    """
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     axes = None if dims is None else normal_axes("roll", dims if isinstance(dims, int) else tuple(dims), input.ndim)
     if len(shifts) != (1 if axes is None else len(axes)):
@@ -52,7 +92,15 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
 
 
 def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
-    """The values repeated along new axes and axes of size 1. Gradient: summed back. A view."""
+    r"""Values repeated along new axes and axes of size 1.
+
+    Formula: $y_{ij} = x_j$ for every $i$ of a repeated axis.
+    Shapes: any that broadcasts; the result has the given one.
+    Gradient: $x_j$ is used once for every $i$, and uses add up: $\bar x_j = \sum_i \bar y_{ij}$.
+    Kept: nothing (but the shape).
+    Cost: `0` forward, `m` backward. A view: nothing is written forward.
+    Errors: ValueError if the shape cannot be broadcast to the one given.
+    """
     shape = tuple(shape)
     pairs = list(zip(input.shape[::-1], shape[::-1], strict=False))
     if len(shape) < input.ndim or any(m not in (1, n) for m, n in pairs):
@@ -61,7 +109,15 @@ def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along an existing axis; all other axes must agree. Gradient: cut apart again."""
+    r"""Tensors joined along an existing axis.
+
+    Formula: $y = (t_0, t_1, \ldots)$ along dim.
+    Shapes: any, equal in all axes but dim; the result's size along dim is the sum of theirs.
+    Gradient: $\bar y$ is cut apart where the Tensors met: views, not copies.
+    Kept: nothing (but the sizes).
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError for no Tensor, or sizes that differ in another axis.
+    """
     tensors = list(tensors)
     if not tensors:
         raise ValueError("cat: tensors is empty; give at least one")
@@ -93,7 +149,15 @@ def _why_maps_differ(one: tuple[int, ...], other: tuple[int, ...]) -> str:
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of equal shape joined along a new axis."""
+    r"""Tensors of equal shape joined along a new axis.
+
+    Formula: $y_i = t_i$, with $i$ the index along the new axis dim.
+    Shapes: any, all equal; the result has one axis more.
+    Gradient: $\bar t_i = \bar y_i$
+    Kept: nothing.
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError for no Tensor, or for shapes that differ.
+    """
     tensors = list(tensors)
     if not tensors:
         raise ValueError("stack: tensors is empty; give at least one")
@@ -105,15 +169,30 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of input along `dim` at the given positions (0 to size - 1), which may repeat."""
+    r"""The slices of input along dim at the given positions, which may repeat.
+
+    Formula: $y_{\ldots i \ldots} = x_{\ldots k_i \ldots}$, with $k$ = index.
+    Shapes: input any, index (I); the result has size I along dim.
+    Gradient: $\bar x_j = \sum_{i : k_i = j} \bar y_i$: a slice taken twice gets both gradients. Computed as the product
+        with the matrix of 0 and 1 that has a 1 at $(k_i, i)$, whose sums repeat bit for bit.
+    Kept: index.
+    Cost: `0` forward, `(2 I - 1) n` backward.
+    Errors: TypeError if index holds no integers, ValueError if it holds others than 0 to size - 1.
+    """
     (axis,) = normal_axes("index_select", dim, input.ndim)
     return apply("take", input, checked_index("index_select", index, input.shape[axis], input), axis=axis)
 
 
 def gather(input: Tensor, dim: int, index: Any) -> Tensor:
-    """y[i, j] = input[index[i, j], j] for dim 0, and alike for others; index positions are 0 to size - 1.
+    r"""For every place its own position along dim.
 
-    The index has input's shape except along `dim`.
+    Formula: $y_{ij} = x_{k_{ij} j}$ for dim 0, with $k$ = index; alike for the other axes.
+    Shapes: any; index and result have input's but for the size along dim.
+    Gradient: $\bar x_{lj} = \sum_{i : k_{ij} = l} \bar y_{ij}$: added into zeros where the values were read.
+    Kept: index.
+    Cost: `0` forward, `m` backward.
+    Errors: TypeError if index holds no integers, ValueError if its shape does not fit or it holds others than 0 to size
+        - 1.
     """
     (axis,) = normal_axes("gather", dim, input.ndim)
     index = checked_index("gather", index, input.shape[axis], input)
@@ -138,10 +217,18 @@ def checked_index(function: str, index: Any, size: int, like: Tensor) -> Any:
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """A border around the last two axes of (N, C, H, W); pad = (left, right, top, bottom), or (left, right).
+    r"""A border around the last two axes; pad = (left, right, top, bottom), or (left, right).
 
-    mode "constant" writes `value` (negative widths crop), "reflect" mirrors without repeating the edge (width less
-    than the size), "replicate" repeats the edge pixel. Gradients of mirrored pixels add up where they came from.
+    mode "constant" writes `value` (negative widths crop), "reflect" mirrors without repeating the edge (width less than
+    the size), "replicate" repeats the edge pixel. The last two are `index_select` along each axis, and keep and cost
+    the same.
+
+    Formula: $y_{pq} = x_{p - \mathrm{top},\, q - \mathrm{left}}$ inside, `value` outside.
+    Shapes: input (N, C, H, W) -> (N, C, P, Q), P = top + H + bottom, Q = left + W + right.
+    Gradient: $\bar x$ is the inside of $\bar y$. Gradients of mirrored or repeated pixels add up where they came from.
+    Kept: nothing (but the widths).
+    Cost: `0` forward, `0` backward.
+    Errors: ValueError for another mode or number of widths, for a border that is too wide to mirror or crops too much.
     """
     require_4d("pad", "input", input)
     if len(pad) not in (2, 4):
@@ -174,7 +261,16 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 
 def crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
-    """The centre of (N, C, H, W) cut to size (h, w); offsets are rounded down: (H - h) // 2. A view."""
+    r"""The centre, cut to size (h, w); offsets are rounded down.
+
+    Formula: $y_{pq} = x_{p + \lfloor (H - h)/2 \rfloor,\, q + \lfloor (W - w)/2 \rfloor}$
+    Shapes: input (N, C, H, W) -> (N, C, P, Q), (P, Q) = size.
+    Gradient: $\bar x$ is $\bar y$ in the window and 0 around it. In training those zeros are never written: the
+        gradient travels as its inside and a place, and is added into the one that comes along the other path.
+    Kept: nothing (but the widths).
+    Cost: `0` forward, `0` backward. A view.
+    Errors: ValueError if size is not inside the input's.
+    """
     require_4d("crop", "input", input)
     h, w = (size, size) if isinstance(size, int) else size
     if not (0 < h <= input.shape[2] and 0 < w <= input.shape[3]):
@@ -183,31 +279,6 @@ def crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
     top, left = (input.shape[2] - h) // 2, (input.shape[3] - w) // 2
     bottom, right = input.shape[2] - h - top, input.shape[3] - w - left
     return apply("pad2d", input, widths=(-top, -bottom, -left, -right), value=0.0)
-
-
-def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """Matrix product over the last two axes, leading axes broadcast; vectors as in PyTorch. Keeps both."""
-    if input.ndim == 0 or other.ndim == 0:
-        raise ValueError("matmul: both arguments need at least one axis")
-    a = input.reshape(1, -1) if input.ndim == 1 else input
-    b = other.reshape(-1, 1) if other.ndim == 1 else other
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(
-            f"matmul: shapes {input.shape} and {other.shape}: inner sizes {a.shape[-1]} and {b.shape[-2]} differ"
-        )
-    y = apply("matmul", a, b)
-    kept = y.shape[:-2] + (y.shape[-2:-1] if input.ndim > 1 else ()) + (y.shape[-1:] if other.ndim > 1 else ())
-    return y if kept == y.shape else y.reshape(kept)
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = input weight^T + bias: (..., in), (out, in), (out) -> (..., out). Keeps input and weight."""
-    if weight.ndim != 2 or input.ndim == 0 or input.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"linear: input has {input.shape[-1:]} features, weight {weight.shape} expects (out, in) with in equal"
-        )
-    y = matmul(input, weight.swapaxes(0, 1))
-    return y if bias is None else y + bias
 
 
 def require_4d(function: str, argument: str, tensor: Tensor) -> None:
