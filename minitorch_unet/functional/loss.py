@@ -109,7 +109,7 @@ def binary_cross_entropy_with_logits(
     Shapes: input any, target and weight the same -> one value, or with "none" the same.
     Gradient: $s' = s (1 - s)$, so for $p = 1$ $\bar x = \bar E (s(x) - t)$: what is claimed less what is true.
     Kept: nothing; new `9 n` bytes: $1 - t$ and $-x$, and one boolean a value (see `softplus`).
-    Cost: `15 n` forward, `10 n` backward.
+    Cost: `17 n` forward, `10 n` backward.
     Errors: ValueError for a target of another shape or outside 0..1 (on a GPU the values are not looked at), or another
         reduction. Warns of an input that is the result of sigmoid or softmax.
     """
