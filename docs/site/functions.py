@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from docstrings import costs, evaluate, kept_values, read, sizes
+from drawings import PICTURES
 from modules import signature
-from pictures import PICTURES
 from sources import ROOT, Sources
 
 from minitorch_unet import functional as F
