@@ -81,6 +81,7 @@ class Optimizer:
 
         Raises ValueError if none has. A backward pass that adds to these gradients afterwards will warn.
         """
+        self._check_device()
         both = zip(self.params, self.slots, strict=True)
         ready = [_Ready(p, p.grad.data, slots) for p, slots in both if p.grad is not None]
         if not ready:
@@ -88,7 +89,6 @@ class Optimizer:
                 f"{type(self).__name__}: step: none of its {len(self.params)} parameters has a gradient; call "
                 "backward() of a loss that depends on them, and zero_grad() before it rather than after"
             )
-        self._check_device()
         self._kernels.count_step(self.clock, self.betas, scaling)
         self._update(ready, scaling)
         for p in self.params:

@@ -22,8 +22,8 @@ WITHOUT_DERIVATIVE = {
 }
 # Methods of Tensor that compute nothing differentiable; every other one needs a case.
 TENSOR_METHODS_WITHOUT_CASE = {
-    "__init__", "__repr__", "_repr_html_", "__len__", "__bool__", "__float__", "__setitem__", "__hash__", "_from_node", "_compare",
-    "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__and__", "__or__",
+    "__init__", "__repr__", "_repr_html_", "__len__", "__bool__", "__float__", "__setitem__", "__hash__", "_from_node",
+    "_compare", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__and__", "__or__",
     "numpy", "item", "detach", "register_hook", "backward", "__dlpack__", "__dlpack_device__",
 }  # fmt: skip
 

@@ -128,6 +128,7 @@ def noting(module: Any, inputs: list[Any]) -> None:
 
 def test_phseg_v5_is_the_released_network() -> None:
     """Dropout on the last maps of the two deepest levels, before pool and skip; ReLU; the order (up, skip)."""
+    mt.manual_seed(0)
     network = presets.build("phseg_v5", base=4)
     assert network.config == mt.UNet.phseg_v5().config | {"base": 4}
     network.dropout.p = 0.75
