@@ -222,7 +222,7 @@ def test_a_run_of_an_earlier_version_can_be_resumed(data, tmp_path) -> None:
 
     assert call("train", "--data", data, "--output", tmp_path / "run", *SMALL, "--max-hours", 0) == 0
     arrays, metadata = load_checkpoint(tmp_path / "run" / LAST)
-    for name in ("colours", "ignore_border", "split", "split_seed", "gap"):
+    for name in ("colours", "ignore_border", "surroundings", "split", "split_seed", "gap"):
         del metadata["source"][name]
     for name in ("elastic", "elastic_grid", "shift", "angle", "zoom", "blur", "noise"):
         del metadata["config"][name]

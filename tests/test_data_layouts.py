@@ -177,6 +177,10 @@ def test_chase_ignores_what_lies_outside_the_field_of_view(tmp_path):
     assert differing.mean() < 0.03  # JPEG blurs the rim
     assert (data[0].label[vessels() & (data[0].label != -100)] == 1).all()
     assert "ignored: pixels outside the field of view (found in each image)" in data.describe()
+    whole = open_dataset(tmp_path, surroundings="background")
+    assert np.array_equal(whole[0].label, vessels()) and not any("ignored" in line for line in whole.describe())
+    with pytest.raises(ValueError, match="surroundings is 'black', legal are ignored, background"):
+        open_dataset(tmp_path, surroundings="black")
 
 
 # ------------------------------------------------------------------------------------ Data Science Bowl 2018

@@ -17,6 +17,7 @@ WAYS = ("auto", "order", "group", "random")
 # The options that say how --data is to be opened and how it is split, with their defaults; a checkpoint keeps them.
 OPENING = {
     "layout": "auto", "labels": "auto", "foreground": None, "channels": None, "colours": None, "ignore_border": None,
+    "surroundings": "ignored",
 }  # fmt: skip
 SPLITTING = {"validation": "20%", "split": "auto", "split_seed": 0, "gap": 0}
 SOURCE: dict[str, Any] = OPENING | SPLITTING
@@ -77,6 +78,11 @@ def data_options(parser: argparse.ArgumentParser, required: bool | None) -> None
     group.add_argument(
         "--ignore-border", type=whole(0), metavar="N",
         help="instances: ignore unlabelled pixels this close to the border (default: 50 for ctc, else 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--surroundings", choices=("ignored", "background"), default="ignored",
+        help="what lies outside a camera's field of view; background teaches a network not to take its rim for a vessel "
+        "(default: ignored)",
     )  # fmt: skip
 
 

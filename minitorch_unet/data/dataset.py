@@ -16,6 +16,7 @@ from minitorch_unet.data.suspicion import are_fields_of_view
 from minitorch_unet.data.weights import IGNORE
 from minitorch_unet.errors import DataError, FieldOfViewError
 
+SURROUNDINGS = ("ignored", "background")
 # Field of interest of the Cell Tracking Challenge for DIC-C2DH-HeLa: objects within E = 50 pixels of the
 # border need not be annotated and are not scored ("Annotation procedure" and SEG measure,
 # celltrackingchallenge.net).
@@ -150,6 +151,7 @@ def open_dataset(
     labels: str = "auto",
     ignore_border: int | None = None,
     colours: str | None = None,
+    surroundings: str = "ignored",
 ) -> Dataset:
     """Open a folder of images and labels.
 
@@ -164,6 +166,7 @@ def open_dataset(
     ignore_border  instance labels: unlabelled pixels this close to the border are ignored; default 50 for
                    ctc, else 0
     colours        what the colours of labels mean, see `read_colours`; sets labels to "colours"
+    surroundings   of a field of view: "ignored", or "background": what the labels say there
 
     Label files are read once unless `labels` is "instances" or "colours". Raises `DataError` for anything wrong with
     the files, and for masks of a field of view in the place of labels.
@@ -172,9 +175,13 @@ def open_dataset(
         raise ValueError(f"open_dataset: channels is {channels}, legal are 1, 3 and None")
     if (labels == "colours" and colours is None) or (colours is not None and labels not in ("auto", "colours")):
         raise ValueError(f"open_dataset: labels is {labels!r} and colours {colours!r}, they only go together")
+    if surroundings not in SURROUNDINGS:
+        raise ValueError(f"open_dataset: surroundings is {surroundings!r}, legal are {', '.join(SURROUNDINGS)}")
     path = Path(path)
     table = None if colours is None else read_colours(colours)
     layout, entries = find_entries(path, layout)
+    if surroundings == "background":
+        entries = [replace(entry, valid=None) for entry in entries]
     if layout.startswith("ctc") or layout == "dsb":
         labels = "instances" if labels == "auto" and foreground is None and table is None else labels
     if ignore_border is None:

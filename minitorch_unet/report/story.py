@@ -16,7 +16,7 @@ from ..runs import LAST, LOG, read_log
 from .examples import EXAMPLES, Examples
 from .record import read_record, settings_of
 
-_OPENING = ("layout", "labels", "foreground", "channels", "colours", "ignore_border")
+_OPENING = ("layout", "labels", "foreground", "channels", "colours", "ignore_border", "surroundings")
 _SPLITTING = ("validation", "split", "split_seed", "gap")
 
 
@@ -115,7 +115,7 @@ class Story:
         words = ["minitorch-unet", "train", "--data", str(self.source["data"])]
         for name in (*_OPENING, *_SPLITTING):
             value = self.source.get(name)
-            if value not in (None, "auto") and not (value == 0 and name in ("split_seed", "gap")):
+            if value not in (None, "auto", "ignored") and not (value == 0 and name in ("split_seed", "gap")):
                 words += [_option(name), str(value)]
         for name, value in self.changed_settings().items():
             words += [f"--{'' if value else 'no-'}{_option(name)[2:]}"] if isinstance(value, bool) else [
