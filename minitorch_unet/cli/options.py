@@ -81,8 +81,8 @@ def data_options(parser: argparse.ArgumentParser, required: bool | None) -> None
     )  # fmt: skip
     group.add_argument(
         "--surroundings", choices=("ignored", "background"), default="ignored",
-        help="what lies outside a camera's field of view; background teaches a network not to take its rim for a vessel "
-        "(default: ignored)",
+        help="what lies outside a camera's field of view; background teaches a network not to take its rim for a "
+        "vessel (default: ignored)",
     )  # fmt: skip
 
 
