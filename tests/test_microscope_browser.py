@@ -36,6 +36,13 @@ FLAGS = (
 )  # fmt: skip
 
 
+THREE_FRAMES = """
+const done = arguments[0];
+let frames = 3;
+(function step() { if (frames--) requestAnimationFrame(step); else done(); })();
+"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One browser for all tests, with a profile of its own that is removed with it."""
@@ -141,6 +148,23 @@ def test_every_stage_opens_by_click(browser: Any, case: str, width: int, request
             assert cells == [stage["maps"]["statistics"][key] for key in ("mean", "sd", "min", "max", "zeros")]
     faults = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
     assert not faults
+
+
+def test_no_error_reaches_the_window_while_its_width_changes(browser: Any, labelled: Case) -> None:
+    """Also those that a browser's log of errors leaves out, as of an observer whose answer resizes what it observes."""
+    noting = "window.faults = []; addEventListener('error', (event) => window.faults.push(event.message));"
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": noting})
+    try:
+        open_page(browser, labelled, 390)
+        for width in (1280, 700, 390, 1280):
+            emulated = {"width": width, "height": 3000, "deviceScaleFactor": 1, "mobile": False}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", emulated)
+            browser.execute_async_script(THREE_FRAMES)
+        widths = run(browser, "const c = document.getElementById('tape-curve'); return [c.clientWidth, curve.width]")
+        assert widths[0] == widths[1] > 390
+        assert run(browser, "return window.faults") == []
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -119,5 +119,8 @@ byId("tape-back").addEventListener("click", () => showMoment(Number(byId("tape")
 byId("tape-on").addEventListener("click", () => showMoment(Number(byId("tape").value) + 1));
 byId("tape-play").addEventListener("click", play);
 drawCurve();
-new ResizeObserver(() => { if (byId("tape-curve").clientWidth !== curve.width) drawCurve(); }).observe(byId("tape-curve"));
+// In the next frame: an observer that resizes what it observes is an error to the browser.
+new ResizeObserver(() => requestAnimationFrame(() => {
+  if (byId("tape-curve").clientWidth !== curve.width) drawCurve();
+})).observe(byId("tape-curve"));
 showMoment(moments.findIndex((m) => m.phase === "backward") - 1);

@@ -28,7 +28,9 @@ def table(rows: Sequence[Sequence[str]], bold: int = 0) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    """A time for people: 85 ms, 42 s, 3 min 5 s, 2 h 10 min."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
