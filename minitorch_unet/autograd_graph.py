@@ -17,10 +17,10 @@ from .layered import layered
 from .module_groups import module_groups
 from .nn import Module, Parameter
 from .ops import Recipe
-from .summary import saved_arrays, traced
-from .tables import format_table, size_text
+from .summary import traced
+from .tables import format_table, shape_text, size_text
 from .tensor import Node, Tensor
-from .tensor.walk import memory_of, reverse_topological
+from .tensor.walk import memory_of, not_seen, reverse_topological, saved_arrays
 
 Shape = tuple[int, ...]
 COLOURS = {
@@ -181,13 +181,12 @@ class _Builder:
                 edge = Edge(source, number, shape)
                 if edge not in self.edges or not path:
                     self.edges.append(edge)
-        seen = set(self.leaves)
-        kept = 0
-        for node in self.nodes:
-            for array in _kept(node):
-                kept += 0 if memory_of(array) in seen else array.nbytes
-                seen.add(memory_of(array))
-        return AutogradGraph(self.boxes, self.edges, kept, title)
+        return AutogradGraph(self.boxes, self.edges, self._kept_bytes(self.nodes), title)
+
+    def _kept_bytes(self, nodes: Sequence[Node]) -> int:
+        """What these operations keep besides leaves."""
+        arrays = (array for node in nodes for array in _kept(node))
+        return sum(array.nbytes for array in not_seen(arrays, set(self.leaves)))
 
     def _add(self, box: Box, things: Sequence[Any]) -> int:
         self.boxes.append(box)
@@ -250,15 +249,10 @@ class _Builder:
 
     def _module_box(self, path: str, nodes: list[Node], parameters: Sequence[Tensor]) -> Box:
         results = [shape_text(self.shapes[id(node)]) for node in nodes]
-        seen = set(self.leaves)
-        kept = 0
-        for array in (array for node in nodes for array in _kept(node)):
-            kept += 0 if memory_of(array) in seen else array.nbytes
-            seen.add(memory_of(array))
         lines = [results[-1]]
         if parameters:
             lines.append(f"{sum(p.size for p in parameters):,} parameters")
-        lines.append(f"keeps {size_text(kept)}")
+        lines.append(f"keeps {size_text(self._kept_bytes(nodes))}")
         hover = [f"{path}: {len(nodes)} operation{'s' * (len(nodes) > 1)}"]
         hover += [f"{node.op.name} -> {result}" for node, result in zip(nodes, results, strict=True)]
         hover += [f"{self.names.get(id(p), 'parameter')} {shape_text(p.shape)}" for p in parameters]
@@ -271,8 +265,3 @@ def _distinct(tensors: Any) -> list[Tensor]:
 
 def _kept(node: Node) -> list[Any]:
     return [] if node.ctx is None else list(saved_arrays(node.ctx.saved))
-
-
-def shape_text(shape: Shape) -> str:
-    """2×3; "scalar" for a single value without axes."""
-    return "×".join(map(str, shape)) or "scalar"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 GAP, LANE = 14.0, 6.0  # pixels between neighbours; width of a stop without label
@@ -121,19 +122,21 @@ def _order(rows: list[list[_Item]]) -> None:
     """Put each row in order by the mean place of its neighbours; keep the order with the fewest crossings."""
     best = [list(row) for row in rows]
     fewest = _crossings(rows)
+    place = {id(item): i for row in rows for i, item in enumerate(row)}
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         for row in rows if down else rows[::-1]:
-            place = {id(item): i for other in rows for i, item in enumerate(other)}
-
-            def mean(item: _Item, place: dict[int, int] = place, down: bool = down) -> float:
-                neighbours = item.above if down else item.below
-                return sum(place[id(n)] for n in neighbours) / len(neighbours) if neighbours else place[id(item)]
-
-            row.sort(key=mean)
+            row.sort(key=partial(_mean_place, place, down))
+            place |= {id(item): i for i, item in enumerate(row)}
         if (found := _crossings(rows)) < fewest:
             fewest, best = found, [list(row) for row in rows]
     rows[:] = best
+
+
+def _mean_place(place: dict[int, int], down: bool, item: _Item) -> float:
+    """Of the neighbours above (down) or below; an item without any stays where it is."""
+    neighbours = item.above if down else item.below
+    return sum(place[id(n)] for n in neighbours) / len(neighbours) if neighbours else place[id(item)]
 
 
 def _crossings(rows: list[list[_Item]]) -> int:

@@ -100,11 +100,3 @@ def png(picture: np.ndarray, colours: np.ndarray | None = None) -> bytes:
 def png_uri(picture: np.ndarray, colours: np.ndarray | None = None) -> str:
     """The picture as a data: URI, for `src`."""
     return "data:image/png;base64," + base64.b64encode(png(picture, colours)).decode("ascii")
-
-
-def bytes_text(count: float) -> str:
-    """Bytes for people: '512 B', '3.4 KiB', '12.0 MiB'."""
-    if count < 1024:
-        return f"{count:.0f} B"
-    unit = next(u for u, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)) if count >= size)
-    return f"{count / {'GiB': 2**30, 'MiB': 2**20, 'KiB': 2**10}[unit]:.1f} {unit}"

@@ -16,12 +16,12 @@ import numpy as np
 
 from .backend import dry_run, is_array
 from .nn import Module
-from .ops import Op, Recipe
+from .ops import Op
 from .ops.flops import products
-from .tables import format_table, size_text
+from .tables import format_table, shape_text, size_text
 from .tensor import Tensor, enable_grad
 from .tensor.state import changed, state
-from .tensor.walk import memory_of, reverse_topological
+from .tensor.walk import memory_of, not_seen, reverse_topological, saved_arrays
 
 Shape = tuple[int, ...]
 
@@ -59,7 +59,7 @@ class Summary:
         lines = [
             [
                 "  " * layer.depth + (layer.path.rsplit(".", 1)[-1] if layer.depth > 1 else layer.path or "network"),
-                layer.kind, "×".join(map(str, layer.output)) if layer.output is not None else "-",
+                layer.kind, shape_text(layer.output) if layer.output is not None else "-",
                 f"{layer.parameters:,}", f"{layer.macs:,}",
                 f"{layer.output_bytes / unit:,.2f}", f"{layer.kept / unit:,.2f}",
             ]
@@ -113,10 +113,8 @@ class _Tracer:
         tensors = [t for t in (result if isinstance(result, list | tuple) else [result]) if isinstance(t, Tensor)]
         seen = set(self.owners)
         for node in reversed(reverse_topological([t.node for t in tensors if t.node is not None])):
-            for array in saved_arrays(node.ctx.saved if node.ctx is not None else {}):
-                if memory_of(array) not in seen:
-                    seen.add(memory_of(array))
-                    self.kept.append(("" if node.path == self.root else node.path, array.nbytes))
+            for array in not_seen(saved_arrays(node.ctx.saved if node.ctx is not None else {}), seen):
+                self.kept.append(("" if node.path == self.root else node.path, array.nbytes))
 
 
 def summary(network: Module, input_size: Sequence[int]) -> Summary:
@@ -153,14 +151,6 @@ def traced(network: Module, input_size: Sequence[int]) -> tuple[Tensor, Any]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def saved_arrays(saved: Mapping[str, Any]) -> Iterator[Any]:
-    """The arrays among the values that an operation keeps, also those within lists."""
-    for value in saved.values():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            if is_array(item) and not isinstance(item, Recipe):
-                yield item
 
 
 def _ordered(tracer: _Tracer, module: Module, path: str, depth: int) -> Iterator[tuple[str, int, Module]]:

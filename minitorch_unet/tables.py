@@ -36,3 +36,8 @@ def size_text(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return f"{size} B"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """2×3; "scalar" for a single value without axes."""
+    return "×".join(map(str, shape)) or "scalar"

@@ -198,7 +198,8 @@ class UNet(nn.Module):
     training.
     recompute: save memory in training by computing more of the blocks' first convolutions twice (see REMADE; without
     normalisation).
-    up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs, see `phseg_v5`.
+    up_relu, wide_last_up, up_first: the three ways in which the authors' released network differs: a ReLU after each
+    up-convolution, the last of which keeps its channels, and the upsampled maps before the skip's. See `presets`.
     forward: (N, in_channels, H, W) -> scores (N, num_classes, P, Q); see `sizes` for which sizes are legal.
     """
 
@@ -240,15 +241,6 @@ class UNet(nn.Module):
             self.up.append(_up(up, width[level + 1], upsampled, dtype))
             self.merge.append(TwoConvs(width[level] + upsampled, width[level], padding, norm, dtype))
         self.head = nn.Conv2d(base, num_classes, 1, dtype=dtype)
-
-    @classmethod
-    def phseg_v5(cls, in_channels: int = 1, num_classes: int = 2, dtype: Any = np.float32) -> UNet:
-        """The network in the authors' Caffe release: 31,100,354 parameters.
-
-        The last up-convolution keeps its 128 channels, a ReLU follows every up-convolution, dropout 0.5, and the
-        upsampled maps come second after the concatenation order (up, skip).
-        """
-        return cls(in_channels, num_classes, dropout=0.5, up_relu=True, wide_last_up=True, up_first=True, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, num_classes, P, Q). Raises ValueError for illegal sizes or channels."""

@@ -251,6 +251,7 @@ def test_the_command_s_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     for args, said in (
         (["runs/nothing"], "no file runs/nothing exists"), (["a", "--tensor", "q=3"], "no tensor 'q'"),
         (["a * a", "--profile"], "for networks"), (["--size", "189"], "nearest legal sizes: 188"),
+        ([" + ".join("a" * 200) + " + q7"], "q7"),  # longer than a file's name may be
         (["--tensor", "a=3"], "for expressions"), (["relu(a)", "--tensor", "b"], "NAME=ROWSxCOLUMNS"),
     ):  # fmt: skip
         assert main(["graph", *args]) == 2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minitorch_unet.pages import asset, bytes_text, embedded, escape, grey8, page, png, png_uri
+from minitorch_unet.pages import asset, embedded, escape, grey8, page, png, png_uri
 
 
 class Tags(HTMLParser):
@@ -100,10 +100,3 @@ def test_grey8() -> None:
     np.testing.assert_array_equal(grey8(np.array([-1.0, 0.0, 1.0])), [0, 128, 255])
     np.testing.assert_array_equal(grey8(np.array([-9.0, 0.5, 9.0]), 0, 1), [0, 128, 255])
     np.testing.assert_array_equal(grey8(np.full(3, 7.0)), [0, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**20, "5.0 MiB"), (2**31, "2.0 GiB")]
-)
-def test_bytes_text(count: int, text: str) -> None:
-    assert bytes_text(count) == text

@@ -130,7 +130,8 @@ def test_phseg_v5_is_the_released_network() -> None:
     """Dropout on the last maps of the two deepest levels, before pool and skip; ReLU; the order (up, skip)."""
     mt.manual_seed(0)
     network = presets.build("phseg_v5", base=4)
-    assert network.config == mt.UNet.phseg_v5().config | {"base": 4}
+    released = {"dropout": 0.5, "up_relu": True, "wide_last_up": True, "up_first": True}
+    assert network.config == mt.UNet(base=4, **released).config
     network.dropout.p = 0.75
     for block in (*network.down, *network.merge):
         block.conv2.weight.data[...], block.conv2.bias.data[...] = 0, 1  # no zeros but those of dropout
@@ -245,6 +246,10 @@ def test_the_page_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--preset", "resnet", "--data", "x"], "preset 'resnet' is unknown"),
         (["train", "--preset", "paper", "--resume", "--output", "x"], "--preset may not be given"),
         (["info", "--trace-shapes"], "--trace-shapes needs a checkpoint"),
+        (["train", "--resume", "--output", "x", "--trace-shapes"], "minitorch-unet info RUN --trace-shapes is of this"),
+        (["train", "--data", "x", "--size", "188"], "--size goes with --trace-shapes"),
+        (["info", "--every-map"], "--every-map goes with --trace-shapes"),
+        (["presets", "paper", "--every-map"], "--every-map goes with --trace-shapes"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

@@ -172,6 +172,28 @@ def test_an_interrupted_prediction_goes_on(tmp_path, monkeypatch, suffix, overla
     assert len(calls) > calls[-1][1] == calls[-1][0]  # some were stopped before their strip was whole
 
 
+def test_an_interrupt_before_the_renaming_loses_nothing(tmp_path, monkeypatch) -> None:
+    """All rows are there; only the names are not yet."""
+    np.save(tmp_path / "a.npy", values("uint8", 60, 33))
+    strips_needed(monkeypatch)
+
+    def stop(source: Path, target: Path) -> None:
+        if Path(target).suffix == ".tif":  # the journal may be renamed
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    def found(progress=None) -> list[Path]:
+        return list(predict_files(network(), [tmp_path / "a.npy"], tmp_path / "out", progress=progress))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", stop)
+        found()
+    counts: list[tuple[int, int]] = []
+    written = found(lambda *count: counts.append(count))
+    assert counts == [] and [p.name for p in written] == ["a_label.tif", "a_probability.tif"]
+    assert sorted((tmp_path / "out").iterdir()) == written
+
+
 def test_what_was_interrupted_for_something_else_begins_anew(tmp_path, monkeypatch) -> None:
     np.save(tmp_path / "a.npy", values("uint8", 60, 33))
     strips_needed(monkeypatch)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minitorch_unet import Tensor, UNet, UNetSizes, manual_seed, nn, no_grad
+from minitorch_unet import Tensor, UNet, UNetSizes, manual_seed, nn, no_grad, presets
 from minitorch_unet import functional as F
 
 PAPER = UNetSizes()
@@ -29,7 +29,7 @@ def test_the_papers_network(paper) -> None:
 
 
 def test_the_authors_released_network() -> None:
-    network = UNet.phseg_v5()
+    network = presets.build("phseg_v5")
     assert network.parameter_count() == 31_100_354
     assert network.up[-1].weight.shape[:2] == (128, 128)
     assert network.merge[-1].conv1.weight.shape[1] == 64 + 128

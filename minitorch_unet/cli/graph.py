@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ def add_graph(command: Command) -> None:
 
 def run_graph(options: argparse.Namespace) -> int:
     """`minitorch-unet graph`."""
-    if options.what is not None and not Path(options.what).exists():
+    if options.what is not None and not os.path.exists(options.what):
         return _of_expression(options)
     if options.tensor:
         raise ValueError("--tensor is for expressions")

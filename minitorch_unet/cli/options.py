@@ -80,7 +80,7 @@ def data_options(parser: argparse.ArgumentParser, required: bool | None) -> None
         help="instances: ignore unlabelled pixels this close to the border (default: 50 for ctc, else 0)",
     )  # fmt: skip
     group.add_argument(
-        "--surroundings", choices=("ignored", "background"), default="ignored",
+        "--surroundings", choices=("ignored", "background"), default=OPENING["surroundings"],
         help="what lies outside a camera's field of view; background teaches a network not to take its rim for a "
         "vessel (default: ignored)",
     )  # fmt: skip

@@ -99,7 +99,7 @@ def run_predict(options: argparse.Namespace) -> int:
                 progress.write(str(path))
     except KeyboardInterrupt:
         if any(options.output.glob(".*.unfinished")):
-            print("the same command goes on where this one stopped, in the image it was at", file=sys.stderr)
+            print("the same command goes on within this image; images before it are made again", file=sys.stderr)
         raise
     return 0
 

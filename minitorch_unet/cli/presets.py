@@ -36,6 +36,13 @@ def shape_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=whole(1), metavar="N", help="pixels a side of the input (default: as known)")
 
 
+def check_shape_options(options: argparse.Namespace) -> None:
+    """Raise ValueError for an option that only means something beside --trace-shapes."""
+    for name, given in (("--every-map", options.every_map), ("--size", options.size)):
+        if given and not options.trace_shapes:
+            raise ValueError(f"{name} goes with --trace-shapes")
+
+
 def print_shapes(network: UNet, size: int, every: bool) -> None:
     """What --trace-shapes prints."""
     from ..shapes import all_maps, as_text, trace_shapes
@@ -58,6 +65,8 @@ def run_presets(options: argparse.Namespace) -> int:
             print(f"{name:22}{network.parameter_count():>12,}   {_sizes(network, preset.size)}")
         print("minitorch-unet presets NAME shows one, train --preset NAME trains it")
         return 0
+    if options.every_map and not options.trace_shapes:
+        raise ValueError("--every-map goes with --trace-shapes")
     preset = find(options.name)
     network = outline(options.name, **changed)
     size = options.size or preset.size

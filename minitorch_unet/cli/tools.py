@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backend import describe_device
 from .options import Command, machine_options, path_option, whole
-from .presets import print_shapes, shape_options
+from .presets import check_shape_options, print_shapes, shape_options
 from .progress import Progress
 
 
@@ -149,6 +149,7 @@ def run_info(options: argparse.Namespace) -> int:
     """`minitorch-unet info`."""
     from ..info import environment
 
+    check_shape_options(options)
     if options.checkpoint is None:
         if options.trace_shapes:
             raise ValueError("--trace-shapes needs a checkpoint; minitorch-unet presets NAME --trace-shapes does not")

@@ -25,7 +25,7 @@ from .options import (
     splitting,
     whole,
 )
-from .presets import print_shapes, shape_options
+from .presets import check_shape_options, print_shapes, shape_options
 from .progress import Progress
 
 
@@ -92,7 +92,10 @@ def run_train(options: argparse.Namespace) -> int:
     from ..train import BEST, LAST, LOG, Interrupted, prepare, resume, start
 
     changed = _settings(options)
+    check_shape_options(options)
     if options.trace_shapes:
+        if options.resume:
+            raise ValueError("--trace-shapes is of a new run; minitorch-unet info RUN --trace-shapes is of this one")
         return _trace_shapes(options, config_from(changed))
     if options.tensorboard and (missing := tensorboard_missing()):
         raise ValueError(missing)

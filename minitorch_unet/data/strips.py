@@ -55,7 +55,8 @@ def write_in_strips(
                 done += strips[0].shape[0]
                 atomic_write(journal, json.dumps({"what": what, "starts": starts, "rows": done}).encode())
 
-            produce(write, done)
+            if done < shape[0]:  # else only the renaming is left
+                produce(write, done)
             if done != shape[0]:
                 raise ValueError(f"write_in_strips: {done} rows were written, {shape[0]} are expected")
         for part, path in zip(parts, paths, strict=True):

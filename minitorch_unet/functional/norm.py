@@ -115,8 +115,14 @@ def layer_norm(
     if not shape or input.shape[input.ndim - len(shape) :] != shape:
         raise ValueError(f"layer_norm: input {input.shape} does not end in normalized_shape {shape}")
     _check_affine("layer_norm", shape, weight=weight, bias=bias)
-    y = _standardise("layer_norm", input, tuple(range(input.ndim - len(shape), input.ndim)), eps)
-    return _affine(y, weight, bias, shape, input.dtype)
+    if 0 in shape:
+        raise ValueError(f"layer_norm: nothing to normalise over in shape {input.shape}")
+    axes = tuple(range(input.ndim - len(shape), input.ndim))
+    x = input.to(wide(input.dtype))
+    y = (x - x.mean(axes, keepdim=True)) * (var(x, axes, correction=0, keepdim=True) + eps) ** -0.5
+    if weight is not None:
+        y = y * weight
+    return (y if bias is None else y + bias).to(input.dtype)
 
 
 def dropout(
@@ -162,20 +168,6 @@ def manual_seed(seed: int) -> None:
         raise ValueError(f"manual_seed: seed is {seed!r}; it must be a whole number of at least 0")
     default_generator.bit_generator.state = np.random.Philox(seed).state
 
-
-def _standardise(name: str, input: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    """(x - mean) / sqrt(var + eps) over the axes; of 16-bit x in float32."""
-    if math.prod(input.shape[i] for i in axes) < 1:
-        raise ValueError(f"{name}: nothing to normalise over in shape {input.shape}")
-    x = input.to(wide(input.dtype))
-    return (x - x.mean(axes, keepdim=True)) * (var(x, axes, correction=0, keepdim=True) + eps) ** -0.5
-
-
-def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, view: tuple[int, ...], dtype: Any) -> Tensor:
-    """weight y + bias, then in `dtype`."""
-    if weight is not None:
-        y = y * weight.reshape(view)
-    return (y if bias is None else y + bias.reshape(view)).to(dtype)
 
 
 def _check_affine(name: str, shape: tuple[int, ...], **tensors: Tensor | None) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import functional as F
 from ..data import IGNORE
-from ..pages import asset, bytes_text, escape, grey8, page, png_uri
+from ..pages import asset, escape, grey8, page, png_uri
+from ..tables import size_text
 from ..tensor import Tensor, no_grad
 from .drawing import draw
 from .look import packed
@@ -54,7 +55,7 @@ def build(recording: Recording, window: Window, names: dict[str, str]) -> str:
         out=f"{window.out[0]} × {window.out[1]}", loss=f"{recording.loss:.6g}", against=escape(loss),
         label=f" Its label is <code>{escape(names['label'])}</code>." if "label" in names else "",
         threads=f"{recording.threads} thread{'s' if recording.threads > 1 else ''}",
-        top=bytes_text(max(m.kept + m.held + m.inside for m in recording.moments) + recording.constant),
+        top=size_text(max(m.kept + m.held + m.inside for m in recording.moments) + recording.constant),
         drawing=draw(recording.stages, network.up_first),
     )  # fmt: skip
     scripts = [asset(name, __package__) for name in SCRIPTS]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from .. import svg
+from ..tables import shape_text
 from .call import Call
 
 WIDTH, ROW, TOP, LEFT = 1000, 20, 40, 10
@@ -62,7 +63,7 @@ def spans(calls: Sequence[Call], paths: Collection[str], begin: float) -> list[S
 
 
 def _shapes(shapes: Iterable[tuple[int, ...] | None]) -> str:
-    return " ".join("×".join(map(str, shape)) or "scalar" for shape in shapes if shape is not None)
+    return " ".join(shape_text(shape) for shape in shapes if shape is not None)
 
 
 def draw(calls: Sequence[Call], paths: Collection[str], begin: float, end: float) -> str:

@@ -20,12 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..backend import Kernels, is_array, memory
-from ..ops import Op, Part, Recipe
+from ..ops import Op, Part
 from ..ops.flops import backward_flops, forward_flops
 from ..tables import format_table
 from ..tensor import Node, Tensor
 from ..tensor.state import changed, state
-from ..tensor.walk import memory_of
+from ..tensor.walk import memory_of, not_seen, saved_arrays
 from . import flame
 from .call import Call, set_self_times
 
@@ -105,7 +105,8 @@ class profile:
             made = op.forward(ctx, *arrays, **params)
         call.outputs, call.bytes = [made.shape], made.nbytes
         call.flops = forward_flops(op.name, call.inputs, made.shape, params)
-        call.kept = sum(a.nbytes for a in own_arrays(ctx.saved, [*arrays, made]))
+        given = {memory_of(a) for a in (*arrays, made) if is_array(a)}
+        call.kept = sum(a.nbytes for a in not_seen(saved_arrays(ctx.saved), given))
         return made
 
     def run_backward(self, node: Node, kept: Any, given: list[Any]) -> Sequence[Any]:
@@ -114,7 +115,7 @@ class profile:
         with self._timed(kept.kernels, node.op.name, "backward") as call:
             call.inputs = [given[0].shape]
             found = node.op.backward(kept, given.pop())
-        call.outputs = [None if g is None else g.shape if hasattr(g, "shape") else g.whole().shape for g in found]
+        call.outputs = [None if g is None else g.shape for g in found]
         call.bytes, call.flops = sum(map(_bytes, found)), flops
         return found
 
@@ -224,16 +225,6 @@ class profile:
 
     def _repr_html_(self) -> str:
         return f"{self.flame_svg()}{format_table(*self._cells('op', 12), html=True)}"
-
-
-def own_arrays(saved: Mapping[str, Any], others: Sequence[Any]) -> Iterator[Any]:
-    """The arrays among the values kept by an operation whose memory is not that of one of the `others`."""
-    seen = {memory_of(a) for a in others if is_array(a)}
-    for value in saved.values():
-        for array in value if isinstance(value, list | tuple) else (value,):
-            if is_array(array) and not isinstance(array, Recipe) and memory_of(array) not in seen:
-                seen.add(memory_of(array))
-                yield array
 
 
 def _bytes(gradient: Any) -> int:

@@ -15,7 +15,7 @@ class NonFiniteError(FloatingPointError):
 class _State(threading.local):
     """Per thread: is the graph recorded, are results remade, anomaly mode on, modules named, and which one runs.
 
-    `profiler`, where there is one, runs the rules of the operations in their callers' place: see profiler.py.
+    `profiler`, where there is one, runs the rules of the operations in their callers' place: see profiler/recording.py.
     new_parameters: those made since the outermost call of a module began; None outside of calls.
     """
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, kernels_for
-from ..ops import Part, array_ops
+from ..backend import Array, is_array, kernels_for
+from ..ops import Part, Recipe, array_ops
 from .state import changed, state
 from .tensor import Node, Tensor, check_finite, source_of, tensor_ops
 
@@ -212,6 +212,22 @@ def memory_of(array: Array) -> int:
     while getattr(array, "base", None) is not None:
         array = array.base
     return id(array)
+
+
+def saved_arrays(saved: Mapping[str, Any]) -> Iterator[Array]:
+    """The arrays among the values that an operation keeps, also those within lists; not what would be made again."""
+    for value in saved.values():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if is_array(item) and not isinstance(item, Recipe):
+                yield item
+
+
+def not_seen(arrays: Iterable[Array], seen: set[int]) -> Iterator[Array]:
+    """Those whose memory (`memory_of`) is not in `seen`, which takes it up: each piece of memory comes once."""
+    for array in arrays:
+        if memory_of(array) not in seen:
+            seen.add(memory_of(array))
+            yield array
 
 
 def _run_hooks(hooks: Sequence[Callable[[Tensor], Tensor | None]], gradient: Any, record: bool) -> Any:
