@@ -3,11 +3,12 @@
     python benchmarks/presets.py -o benchmarks/results/presets.json
     python benchmarks/presets.py -o quick.json --quick                   (to see that everything runs)
 
-A preset keeps its network, loss, dropout and augmentation; width, tile, batch, number of steps and learning rate are
-chosen for two minutes on two cores, see SHORT. So is the optimiser of the two that have SGD with momentum 0.99, which
-needs more steps than that: they get Adam. Every preset has a process of its own, so that processor time
-is its own. The table is printed and written into docs/presets.md between `<!-- presets: table -->` and its end (not
-with --quick). The file is saved after each run; called again, it keeps what is there and makes what is missing.
+A preset keeps its network, loss, dropout and augmentation; width, tile, batch, number of steps, learning rate and
+schedule are chosen for two minutes on two cores, see ALL and SHORT. So is the optimiser of the two that have SGD with
+momentum 0.99, which needs more steps than that: they get Adam. Every preset has a process of its own, so that
+processor time is its own. The table is printed and written into docs/presets.md between `<!-- presets: table -->` and
+its end (not with --quick). The file is saved after each run; called again, it keeps what is there and makes what is
+missing.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minitorch_unet.cli import main
 from minitorch_unet.cli.options import LABELS
 from minitorch_unet.cli.options import LAYOUTS as OPTIONS
 from minitorch_unet.data import open_dataset, split_dataset, write_image
@@ -181,6 +182,18 @@ def test_chase_ignores_what_lies_outside_the_field_of_view(tmp_path):
     assert np.array_equal(whole[0].label, vessels()) and not any("ignored" in line for line in whole.describe())
     with pytest.raises(ValueError, match="surroundings is 'black', legal are ignored, background"):
         open_dataset(tmp_path, surroundings="black")
+
+
+def test_a_run_that_learnt_the_surroundings_is_judged_inside_only(tmp_path, capsys):
+    for name in ("01L", "02L"):
+        Image.fromarray(fundus()).save(tmp_path / f"Image_{name}.jpg", quality=95)
+        write_image(tmp_path / f"Image_{name}_1stHO.png", vessels())
+    run = ["--output", str(tmp_path / "run"), "--base", "2", "--depth", "1", "--tile", "16", "--epochs", "1", "--quiet"]
+    assert main(["train", "--data", str(tmp_path), "--surroundings", "background", "--weights", "none", *run]) == 0
+    assert "ignored" not in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path), "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert "ignored: pixels outside the field of view" in told and "vessels: ROC AUC" in told
 
 
 # ------------------------------------------------------------------------------------ Data Science Bowl 2018

@@ -391,8 +391,10 @@ def test_the_command(tmp_path, sound, capsys) -> None:
     assert call("doctor", "--data", bad, "--json") == 1
     (found,) = json.loads(capsys.readouterr().out)["diagnoses"]
     assert found["name"] == "inverted-labels" and f"{bad}/label/3.png" in found["evidence"]
-    assert call("doctor", "--data", tmp_path, "--depth", 2, "--padding", "same", "--json") == 1  # a folder of parts
-    assert len(json.loads(capsys.readouterr().out)["examined"]) == 2
+    network = ["--depth", 2, "--padding", "same", "--json"]
+    for parts in (["--data", tmp_path], ["--data", tmp_path / "good", "--data", bad]):  # a folder of parts; named parts
+        assert call("doctor", *parts, *network) == 1
+        assert len(json.loads(capsys.readouterr().out)["examined"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """The microscope's page in a browser: no errors, no sideways scrolling, mouse and keyboard, the engine's numbers."""
 
-import gc
 import math
-import shutil
-import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import microscope_pages as pages
 import numpy as np
 import pytest
+from browser import NEEDS_BROWSER
+from browser import browser as browser
 from small_runs import one_thread as one_thread
 
 from minitorch_unet import Tensor, UNet, no_grad
@@ -20,48 +17,13 @@ from minitorch_unet.data import IGNORE, read_image
 from minitorch_unet.microscope import examine
 from minitorch_unet.microscope.window import cut, place, read_inputs
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, which .[test] installs")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-# A browser's processes and sockets are closed late: no fault of the page.
-pytestmark = [
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = NEEDS_BROWSER
 WIDTHS = (1280, 390)
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-)  # fmt: skip
-
-
 THREE_FRAMES = """
 const done = arguments[0];
 let frames = 3;
 (function step() { if (frames--) requestAnimationFrame(step); else done(); })();
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One browser for all tests, with a profile of its own that is removed with it."""
-    from selenium.webdriver.chrome.service import Service
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-        driver.set_script_timeout(240)
-        driver.set_page_load_timeout(240)
-        yield driver
-        driver.quit()
-        del driver
-        gc.collect()  # here, where what its sockets complain of is ignored
 
 
 class Case:

@@ -284,8 +284,10 @@ def test_each_is_trained_predicts_and_is_judged(
     assert len(scores["iou"]) == 2 and math.isfinite(scores["loss"])
     assert main(["predict", run, str(data / "image"), "--output", str(tmp_path / "out"), "--quiet"]) == 0
     assert (tmp_path / "out" / "0_label.png").exists() and (tmp_path / "out" / "0_probability.png").exists()
-    assert main(["doctor", run, "--data", str(data)]) in (0, 1)
     capsys.readouterr()
+    main(["doctor", run, "--data", str(data), "--json"])
+    found = {diagnosis["name"] for diagnosis in json.loads(capsys.readouterr().out)["diagnoses"]}
+    assert found <= {"black-predictions", "grey-predictions"}, found  # true of a network a few steps old
     assert main(["info", run, "--trace-shapes"]) == 0
     network = load_network(run)[0]
     expected = presets.config(name, base=2, depth=int(depth)).network(presets.find(name).channels, 2)

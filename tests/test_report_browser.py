@@ -1,23 +1,17 @@
 """The report in a real browser: no message of any kind, nothing wider than the window, by day and by night."""
 
-import shutil
 from pathlib import Path
 
 import pytest
+from browser import NEEDS_BROWSER
+from browser import browser as browser
 from small_runs import TRAINING, one_thread, write_patterns
 
 from minitorch_unet import cli
 
 __all__ = ["one_thread"]
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-selenium = pytest.importorskip("selenium", reason="needs selenium, which .[test] installs")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver")
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -27,22 +21,6 @@ def page(tmp_path_factory) -> Path:
     settings = ["--base", 2, "--depth", 1, "--tile", 64, "--epochs", 2, "--validation", "0"]
     assert cli.main([str(a) for a in ("train", "--data", data, "--output", folder / "run", *settings)]) == 0
     return folder / "run" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.mark.parametrize("width", [1280, 390])
