@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 SECTIONS = ("Formula", "Shapes", "Gradient", "Kept", "Cost", "Errors")
-WHOLE = int | float
 
 
 class Documented(NamedTuple):

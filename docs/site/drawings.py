@@ -11,15 +11,12 @@ import numpy as np
 
 from minitorch_unet import Tensor
 from minitorch_unet import functional as F
+from minitorch_unet.microscope.building import WORKED_IMAGE, WORKED_KERNEL
 from minitorch_unet.tensor import grad
 
 CELL = 30
 CURVES = ("relu", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "gelu", "exp", "log", "sqrt", "abs", "clamp")
-IMAGE = np.array(
-    [[1, 2, 3, 4, 5, 6], [0, 1, 0, 1, 0, 1], [6, 5, 4, 3, 2, 1], [0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6], [0, 1] * 3],
-    dtype=np.float32,
-)
-KERNEL = np.array([[-1, 2, -3], [4, 5, -6], [7, -8, 9]], dtype=np.float32)
+IMAGE, KERNEL = np.array(WORKED_IMAGE, np.float32), np.array(WORKED_KERNEL, np.float32)
 
 Cells = set[tuple[int, int]]
 
@@ -37,13 +34,13 @@ def text(x: float, y: float, words: str, kind: str = "") -> str:
     return f'<text x="{x:g}" y="{y:g}" class="{kind}">{words}</text>'
 
 
-def grid(x: float, y: float, values: np.ndarray, marked: Cells, title: str, second: Cells | None = None) -> str:
-    """A table of numbers with its title above; cells of `marked` are tinted, those of `second` in another colour."""
+def grid(x: float, y: float, values: np.ndarray, marked: Cells, title: str) -> str:
+    """A table of numbers with its title above; cells of `marked` are tinted."""
     rows, columns = values.shape
     parts = [text(x + columns * CELL / 2, y - 8, title, "title")]
     for i in range(rows):
         for j in range(columns):
-            kind = "marked" if (i, j) in marked else "second" if second and (i, j) in second else "cell"
+            kind = "marked" if (i, j) in marked else "cell"
             left, top = x + j * CELL, y + i * CELL
             parts.append(f'<rect x="{left:g}" y="{top:g}" width="{CELL}" height="{CELL}" class="{kind}"/>')
             parts.append(text(left + CELL / 2, top + CELL / 2 + 4, f"{values[i, j]:.3g}".replace("-", "−")))

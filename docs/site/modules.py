@@ -127,7 +127,7 @@ def signature(thing: Any) -> str:
     return re.sub(r"^\(self(?:, )?", "(", text).replace("\n", " ")
 
 
-def described(module: ModuleType, name: str, sources: Sources) -> str:
+def described(module: ModuleType, name: str) -> str:
     """The Markdown of one class or function."""
     thing = getattr(module, name)
     if inspect.isfunction(thing):
@@ -160,7 +160,7 @@ def page(name: str, modules: list[ModuleType], sources: Sources) -> str:
             text.append(f"From [{other}]({other}.md), and found here, too: {listed}.\n")
         if names:
             place = path.resolve().relative_to(Path(minitorch_unet.__file__).resolve().parents[1]).as_posix()
-            text += [f"Source: {sources.link(place, up='../')}\n", *(described(module, n, sources) for n in names)]
+            text += [f"Source: {sources.link(place, up='../')}\n", *(described(module, n) for n in names)]
     return "\n".join(text)
 
 

@@ -51,7 +51,7 @@ def _check_passes(answer: Any) -> None:
 def _check_barriers(answer: Any) -> None:
     if not isinstance(answer, str):
         raise WrongAnswer(f"barriers is a {type(answer).__name__}; it must be text such as 'AC'")
-    chosen = set(answer.upper())
+    chosen = set(answer.upper()) & set("ABC")
     for place, text in (
         ("A", "a thread reads what its neighbour writes, and nothing says that the neighbour was there first"),
         ("B", "the fastest thread writes s for the next i while others still read it for this one"),

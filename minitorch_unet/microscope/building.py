@@ -148,7 +148,7 @@ def _scores(recording: Recording) -> dict[str, Any]:
 def _pictures(recording: Recording) -> dict[str, Any]:
     """The image, the prediction and the label."""
     image, scores = recording.image, recording.scores
-    planes = np.stack([grey8(plane, 0, 1) for plane in image])
+    planes = grey8(image, 0, 1)
     shown = np.moveaxis(planes, 0, -1) if len(planes) == 3 else planes[0]
     classes = len(scores)
     found: dict[str, Any] = {"image": png_uri(shown), "classes": [_colour(k, classes) for k in range(classes)]}

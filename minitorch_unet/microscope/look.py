@@ -113,7 +113,7 @@ def look_at_weights(weight: np.ndarray, bias: np.ndarray | None, transposed: boo
     r, s = kernels.shape[2:]
     shown = kernels[:KERNELS, :KERNELS]
     reach = float(np.abs(shown).max())
-    # Each kernel r x s with a line of one pixel, the 255th colour, to its right and below it.
+    # Each kernel r x s with a line of one pixel, colour number 255, to its right and below it.
     board = np.full((len(shown) * (r + 1), shown.shape[1] * (s + 1)), 255, np.uint8)
     for k in range(len(shown)):
         for c in range(shown.shape[1]):
@@ -127,11 +127,6 @@ def look_at_weights(weight: np.ndarray, bias: np.ndarray | None, transposed: boo
         "count": int(weight.size + (0 if bias is None else bias.size)),
         "statistics": statistics(weight),
         "bias": None if bias is None else statistics(bias),
-        "picture": {"src": png_uri(_with_palette(board), colours), "size": list(board.shape), "reach": reach},
+        "picture": {"src": png_uri(board, colours), "size": list(board.shape), "reach": reach},
         "histogram": {"reach": most, "counts": counts.tolist()},
     }
-
-
-def _with_palette(board: np.ndarray) -> np.ndarray:
-    """255, the line, is the last of the colours."""
-    return np.where(board == 255, len(SIGNED), board).astype(np.uint8)

@@ -60,13 +60,12 @@ class Tape:
         self._seen, self._arrived = seen, arrived
         self._held: dict[int, _Held] = {}
         self._results: dict[int, str] = {}  # stages by the numbers of the nodes that give their maps
-        self._parameters: dict[int, str] = {}  # stages by the numbers of their parameters
         self._large = self._most = 0  # bytes of large arrays now, and the most since the operation began
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Within it everything is recorded."""
-        with changed(profiler=self, module_path="", naming=False), memory.watched(self._watch):
+        with changed(profiler=self, module_path="loss", naming=False), memory.watched(self._watch):
             yield
             self._settle()
 

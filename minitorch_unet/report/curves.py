@@ -138,7 +138,7 @@ def _ticks(low: float, high: float, count: int, whole: bool = False) -> list[flo
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, and where there are few of them also 2 and 5 times these."""
+    """Powers of ten, and where there are few of them also 3, or 2 and 5 times these."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         ticks = [m * 10.0**d for d in decades for m in factors if low <= m * 10.0**d <= high]

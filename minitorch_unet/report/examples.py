@@ -143,8 +143,7 @@ def stays(epoch: int) -> bool:
 
 
 def _shown(probability: np.ndarray) -> np.ndarray:
-    foreground = 1 - probability[0] if len(probability) > 1 else probability[0]
-    return np.stack([probability.argmax(0).astype(np.uint8), np.rint(255 * foreground).astype(np.uint8)])
+    return np.stack([probability.argmax(0).astype(np.uint8), np.rint(255 * (1 - probability[0])).astype(np.uint8)])
 
 
 def _tile(sample: Sample, index: int, corner: tuple[int, int], weights: np.ndarray | None) -> Tile:

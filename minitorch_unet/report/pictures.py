@@ -72,14 +72,8 @@ def weights(tile: Tile) -> np.ndarray | None:
     return shaded(values / max(1e-12, float(values.max())))
 
 
-def class_count(tile: Tile) -> int:
-    """How many classes the tile's label and predictions show, at least two."""
-    return 1 + max(1, int(tile.label.max()), *(int(shown[0].max()) for shown in tile.predictions.values()))
-
-
-def strip(tile: Tile, epoch: int) -> np.ndarray:
-    """Image, label, prediction and errors beside one another (H, 4 W + gaps, 3)."""
-    count = class_count(tile)
+def strip(tile: Tile, epoch: int, count: int) -> np.ndarray:
+    """Image, label, prediction and errors of `count` classes beside one another (H, 4 W + gaps, 3)."""
     label = classes(tile.label.astype(np.int64), count)
     parts = [image(tile), label, prediction(tile, epoch, count), errors(tile, epoch)]
     coloured = [part if part.ndim == 3 else np.repeat(part[..., None], 3, axis=2) for part in parts]

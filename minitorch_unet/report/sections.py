@@ -44,7 +44,7 @@ def curves(story: Story) -> str:
         if window > 1:
             smooth = running_mean(losses, window)
             lines.append(Line(f"training, mean of {window} steps", x[window - 1 :], smooth, "blue"))
-    lines.append(Line("validation", at, [event["loss"] for event in epochs], "orange", dots=True))
+    lines.append(Line("validation, unweighted", at, [event["loss"] for event in epochs], "orange", dots=True))
     numbers = [event["epoch"] for event in epochs]
     scores = [
         Line(name, numbers, [event.get(key, np.nan) for event in epochs], colour, dots=True)
@@ -61,8 +61,9 @@ def curves(story: Story) -> str:
             '<section class="columns">',
             figure(
                 "Loss", chart(lines, "step", "loss"),
-                "How wrong the network is, in the measure that training lowers; single steps jump because each sees "
-                "other tiles. A validation loss that rises while the training loss falls is learning by heart.",
+                "How wrong the network is: in training in the measure that it lowers, with its weights; single steps "
+                "jump because each sees other tiles. In validation it is the mean of −log p of the right class, always "
+                "the same measure. If that rises while the training loss falls, it is learning by heart.",
             ),
             figure(
                 "Scores", chart(scores, "epoch", "score", limits=(0, 1)),
@@ -84,7 +85,7 @@ def curves(story: Story) -> str:
 
 def _about_rate(config: Mapping[str, Any]) -> str:
     schedule, warm_up = config.get("schedule", "constant"), config.get("warm_up", 0)
-    text = f"How far a step moves the weights along the gradient: schedule “{schedule}”"
+    text = f"By what the update of the weights is multiplied in each step: schedule “{schedule}”"
     return text + (f", rising from 0 over the first {warm_up} steps." if warm_up else ".")
 
 
@@ -116,7 +117,8 @@ def layers(story: Story) -> str:
     )
     text = (
         "The length of each layer's gradient, from the input at the top to the scores at the bottom: a dark band is a "
-        "layer that hardly learns, and rows that brighten together are steps that shook the whole network."
+        "layer that the loss hardly depends on (plain SGD hardly moves it; Adam and its like divide by the gradient's "
+        "size), and rows that brighten together are steps that shook the whole network."
     )
     return panel("Gradients by layer", f"<p>{text}</p>{body}")
 
@@ -133,7 +135,7 @@ def examples(story: Story) -> str:
     found = story.examples
     if not found.tiles or not found.epochs:
         return panel("Examples", '<p class="quiet">This run kept none.</p>')
-    kind = "Probability of the foreground (white: certain)" if _two_classes(story) else "Predicted classes"
+    kind = "Probability of the foreground (white: certain)" if story.classes == 2 else "Predicted classes"
     text = (
         f"{kind} on the same pieces of validation images, before the first step (epoch 0), after epochs 1, 2, 4, 8 and "
         "so on, and after the last one; below each where it differs from the label."
@@ -145,15 +147,10 @@ def examples(story: Story) -> str:
         )
     )
     parts = [f'<p>{text}</p><div class="legend">{legend}</div>']
-    return panel("Examples over time", "".join([*parts, *(_tile(tile) for tile in found.tiles)]))
+    return panel("Examples over time", "".join([*parts, *(_tile(tile, story.classes) for tile in found.tiles)]))
 
 
-def _two_classes(story: Story) -> bool:
-    return story.record["network"]["num_classes"] <= 2
-
-
-def _tile(tile: Tile) -> str:
-    count = pictures.class_count(tile)
+def _tile(tile: Tile, count: int) -> str:
     rows, columns = tile.window
     known = [("image", pictures.image(tile)), ("label", pictures.classes(tile.label.astype(np.int64), count))]
     weights = pictures.weights(tile)

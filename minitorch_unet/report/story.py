@@ -44,6 +44,11 @@ class Story:
         return self.record["config"]
 
     @property
+    def classes(self) -> int:
+        """How many classes the network tells apart."""
+        return max(2, self.record["network"]["num_classes"])
+
+    @property
     def source(self) -> dict[str, Any]:
         """How the data were opened and split."""
         return self.record["source"]
@@ -100,12 +105,12 @@ class Story:
         return {name: value for name, value in known.items() if value != getattr(default, name)}
 
     def command(self) -> str | None:
-        """The command line that computes the same again; None for a run that a script began with data of its own."""
+        """What computes the same again in another folder; None for a run that a script began with data of its own."""
         last = self.sessions[-1] if self.sessions else {}
         machine = ["--threads", str(last["threads"])] if "threads" in last else []
         if last.get("device", "cpu") != "cpu":
             machine += ["--device", last["device"]]
-        output = ["--output", str(self.folder)]
+        output = ["--output", f"{self.folder}-again"]
         if self.source.get("data") == "demo":
             chosen = ["--quick"] if self.source.get("quick") else []
             chosen += ["--seed", str(self.config["seed"])]

@@ -31,10 +31,10 @@ class EventFiles:
     of it again; so `begin` writes them anew from the log. No step is in them twice.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, classes: int) -> None:
         if missing := tensorboard_missing():
             raise ValueError(missing)
-        self._folder = folder
+        self._folder, self._classes = folder, classes
         self._writer: Any = None
 
     def begin(self, step: int, examples: Examples, sessions: Sequence[Mapping[str, Any]]) -> None:
@@ -62,7 +62,7 @@ class EventFiles:
             values = {"loss/validation": event["loss"], **{f"score/{name}": event.get(name) for name in SCORES}}
             for number, tile in enumerate(examples.tiles):
                 if event["epoch"] in tile.predictions:
-                    picture = strip(tile, event["epoch"])
+                    picture = strip(tile, event["epoch"], self._classes)
                     self._writer.add_image(f"example/{number}", picture, event["step"], time, dataformats="HWC")
         for tag, value in values.items():
             if value is not None:

@@ -37,7 +37,8 @@ def train_with_report(
     with `graph`). None of it changes what is computed. With `tensorboard` the folder tensorboard/ gets the same figures
     as event files; ValueError where tensorboardX is missing.
     """
-    events = EventFiles(folder) if tensorboard else None  # first: what is missing is said before anything is computed
+    # First: what is missing is said before anything is computed.
+    events = EventFiles(folder, run.network.classes) if tensorboard else None
     folder.mkdir(parents=True, exist_ok=True)
     tiles = TileMaker(run.config, run.network, dataset)
     record = begin_session(folder, run, dataset, validation, tiles)
