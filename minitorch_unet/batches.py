@@ -114,7 +114,7 @@ class TileMaker:
 def sample_weights(config: TrainConfig, sample: Sample, class_weights: np.ndarray | None) -> np.ndarray | None:
     """The loss weights (H, W) of a whole image as `config.weights` has them, None where there are none.
 
-    class_weights: w_c of "border" and "balanced", those of the images trained on (`class_balance`).
+    class_weights: w_c of "border" and "balanced", those of the images trained on (`class_balance`); else None.
     """
     if config.weights == "none":
         return None
@@ -125,10 +125,8 @@ def sample_weights(config: TrainConfig, sample: Sample, class_weights: np.ndarra
     instances = connected_components(sample.label) if sample.instances is None else sample.instances
     if config.weights == "later":
         return later_weight_map(instances, sample.label)
-    assert class_weights is not None
-    return weight_map(
-        instances, config.border_weight, config.border_sigma, class_weights.tolist(), sample.label, background_only=True
-    )
+    shares = None if class_weights is None else class_weights.tolist()
+    return weight_map(instances, config.border_weight, config.border_sigma, shares, sample.label, background_only=True)
 
 
 def class_balance(dataset: Dataset) -> np.ndarray:

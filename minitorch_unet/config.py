@@ -56,8 +56,8 @@ class TrainConfig:
         ("cross_entropy", "dice", "cross_entropy+dice", "focal", "binary_cross_entropy"),
     )  # fmt: skip
     weights: str = setting(
-        "border", "loss weights: equation 2, the authors' later formula, class shares, or 1",
-        ("border", "later", "balanced", "none"),
+        "border", "loss weights: equation 2; its gaps alone, without class shares; the authors' later formula; class "
+        "shares alone; or 1", ("border", "gaps", "later", "balanced", "none"),
     )  # fmt: skip
     border_weight: float = setting(10.0, "w0 of equation 2: weight of the gap between touching objects", least=0)
     border_sigma: float = setting(5.0, "sigma of equation 2, pixels", least=0.1)

@@ -78,6 +78,15 @@ def test_the_later_formula_weighs_the_foreground_1() -> None:
     assert tiles.class_weights is None
 
 
+def test_gaps_are_equation_2_without_class_shares() -> None:
+    how = {"flips": False, "rotations": False, "grey": 0.0, "border_weight": 4.0, "border_sigma": 3.0}
+    gaps, border = (maker(TRAINING, weights=kind, **how) for kind in ("gaps", "border"))
+    _, labels, weights = gaps.batch(0)
+    shares = np.where(labels > 0, *border.class_weights[::-1])
+    assert gaps.class_weights is None and (weights[labels > 0] == 1).all() and weights.max() > 2
+    np.testing.assert_allclose(weights - 1, border.batch(0)[2] - shares, atol=1e-6)
+
+
 def test_a_tile_without_a_pixel_that_counts_is_drawn_again() -> None:
     tiles = maker([(64, 64)], tile=8)
     label = np.full((64, 64), IGNORE)

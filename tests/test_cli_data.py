@@ -119,13 +119,15 @@ def test_the_gradient_shown_is_weight_times_what_is_wrong() -> None:
     np.testing.assert_allclose(_gradient(label, weights, 2.0), weights * (p - label), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("formula", ["paper", "later"])
+@pytest.mark.parametrize("formula", ["paper", "gaps", "later"])
 def test_weights_of_the_built_in_cells(tmp_path, capsys, formula) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra 'plots'")
     assert call("weights", "-o", tmp_path / "w.png", "--formula", formula) == 0
     out = capsys.readouterr().out
+    lowest = float(re.findall(r"background ([\d.]+) to", out)[0])
     highest = float(re.findall(r"up to ([\d.]+) between objects", out)[0])
-    assert (10 < highest < 11.5) if formula == "paper" else (50 < highest < 52)
+    assert (50 < highest < 52) if formula == "later" else (10 < highest < 11.5)
+    assert (lowest == 1) == (formula == "gaps")
     assert read_image(tmp_path / "w.png").std() > 20
 
 

@@ -48,8 +48,8 @@ def add_data_commands(command: Command) -> None:
     _labels_argument(weights)
     _picture_option(weights, "weights.png")
     weights.add_argument(
-        "--formula", choices=("paper", "later"), default="paper",
-        help="equation 2, or that of the authors' later plugin (default: paper)",
+        "--formula", choices=("paper", "gaps", "later"), default="paper",
+        help="equation 2, its gaps without class shares, or that of the authors' later plugin (default: paper)",
     )  # fmt: skip
     for field in setting_fields("border_weight", "border_sigma"):
         setting_option(weights, field)
@@ -203,11 +203,10 @@ def run_weights(options: argparse.Namespace) -> int:
     if options.formula == "later":
         weights = later_weight_map(instances, label)
     else:
-        shares = np.bincount(label.ravel(), minlength=2)
-        balance = np.minimum(10, label.size / (2 * np.maximum(1, shares)))
-        weights = weight_map(
-            instances, config.border_weight, config.border_sigma, balance.tolist(), label, background_only=True
-        )
+        counts = np.bincount(label.ravel(), minlength=2)
+        balance = np.minimum(10, label.size / (2 * np.maximum(1, counts)))
+        shares = balance.tolist() if options.formula == "paper" else None
+        weights = weight_map(instances, config.border_weight, config.border_sigma, shares, label, background_only=True)
     nearest, second = border_distances(instances)
     weight_panel(label, weights, nearest, second, _gradient(label, weights, options.blur), options.output)
     background, gaps = weights[label == 0], weights[(label == 0) & (nearest + second < 6)]

@@ -136,7 +136,7 @@ def mostly_foreground(evidence: Evidence) -> list[Diagnosis]:
 def class_imbalance(evidence: Evidence) -> list[Diagnosis]:
     """A class so rare that a network does best by never predicting it, unless the loss is told."""
     run = evidence.run
-    if run and (run.config.weights != "none" or run.config.loss not in PLAIN_LOSSES):
+    if run and (run.config.weights not in ("none", "gaps") or run.config.loss not in PLAIN_LOSSES):
         return []
     found = []
     for part in evidence.parts:
@@ -145,10 +145,11 @@ def class_imbalance(evidence: Evidence) -> list[Diagnosis]:
         rare = [k for k, share in enumerate(shares) if 0 < share < RARE]
         if rare:
             listed = ", ".join(f"class {k}: {shares[k]:.2%}" for k in rare)
+            had = f"; the run had weights {run.config.weights}, loss {run.config.loss}" if run else ""
             found.append(
                 Diagnosis(
                     WARNING, "class-imbalance", f"{part.name}: a class is rare; it is cheap to miss it",
-                    f"{listed} of all pixels" + (f"; the run had weights none, loss {run.config.loss}" if run else ""),
+                    f"{listed} of all pixels{had}",
                     "train with --weights balanced or border (the default), or --loss cross_entropy+dice; judge by "
                     "Dice or IoU of the class, not by accuracy",
                 )
