@@ -12,13 +12,13 @@ import pytest
 from doctor_cases import mask, picture, with_log, with_weights, write_fields_of_view, write_pairs, write_run
 from small_runs import one_thread
 
-from minitorch_unet import Tensor, cli, doctor
+from minitorch_unet import Tensor, cli, doctor, nn
 from minitorch_unet.checkpoint import load_checkpoint, save_checkpoint
 from minitorch_unet.cli.options import OPENING, splitting
 from minitorch_unet.config import TrainConfig
 from minitorch_unet.data import SyntheticCells, write_image
 from minitorch_unet.doctor import DIAGNOSES, Report, examine, gather
-from minitorch_unet.doctor.probe import listening
+from minitorch_unet.doctor.probe import listening, own_statistics
 from minitorch_unet.predict import load_network
 from minitorch_unet.train import LOG, start, train
 from minitorch_unet.unet import UNetSizes
@@ -180,6 +180,10 @@ def broken(arrays: dict[str, np.ndarray]) -> None:
     arrays["model.merge.0.conv1.weight"][:] = 3e38
 
 
+def shifted(arrays: dict[str, np.ndarray]) -> None:
+    arrays["model.down.0.norm1.running_mean"][:] += 2
+
+
 def of_another(array: np.ndarray, number: int) -> np.ndarray:
     return np.where(mask(50 + number), 255, 0).astype(np.uint8)
 
@@ -213,6 +217,10 @@ RUN_CASES: dict[str, tuple[Callable[[Path, Path], Path], set[str], set[str]]] = 
         {"grey-predictions", "black-predictions", "white-predictions"},
     ),
     "weights that overflow": (lambda f, s: with_weights(shutil.copytree(s, f), broken), {"not-finite"}, set()),
+    "averages that fit no image": (
+        lambda f, s: with_weights(write_run(f, s.parent / "data", norm="batch"), shifted), {"wrong-averages"},
+        {"dead-relus", "grey-predictions", "black-predictions", "white-predictions"},
+    ),
     "overfitting": (
         lambda f, s: with_log(
             shutil.copytree(s, f), [0.6, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02], [0.6, 0.42, 0.4, 0.45, 0.5, 0.6, 0.7]
@@ -237,6 +245,20 @@ def test_a_sound_run_is_well(sound) -> None:
     report = look(run=sound)
     assert report.diagnoses == [] and report.lines()[-1] == "nothing wrong was found", "\n".join(report.lines())
     assert report.examined[0].endswith("data: 6 pairs") and "48 steps and 8 epochs" in report.examined[1]
+
+
+def test_a_sound_run_with_batch_normalisation_is_well(tmp_path, sound) -> None:
+    run = write_run(tmp_path / "run", sound.parent / "data", norm="batch", epochs=20)
+    assert look(run=run).names == []
+    network = load_network(run)[0]
+    running = {name: value.numpy().copy() for name, value in network.named_buffers()}
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 1, 40, 40)).astype(np.float32))
+    before = network(x).detach().numpy()
+    layers = [module for _, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    with own_statistics(layers):
+        assert not np.array_equal(network(x).detach().numpy(), before)
+    assert np.array_equal(network(x).detach().numpy(), before)
+    assert all(np.array_equal(value.numpy(), running[name]) for name, value in network.named_buffers())
 
 
 @pytest.mark.parametrize("losses", [[0.6, 0.3, 0.2, 0.15, 0.12, 0.1], [0.6, 0.2, 0.05, 0.02, 0.01, 0.012]])

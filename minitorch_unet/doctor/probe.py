@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from .. import functional as F
+from .. import nn
 from ..data import Dataset, Sample, extract
 from ..data.weights import IGNORE
 from ..metrics import confusion_matrix
@@ -33,12 +34,16 @@ class Tried:
 class Probe:
     """`dead`: {layer: (silent channels, channels)} of the last network; `tried`: {part: predictions of the best one}.
 
-    `failure`: what a step back through the last network on one image met that is not finite, "" for nothing.
+    `averaged_and_own`: for each image tried the last network's cross-entropy with the running averages of its batch
+    normalisation, and with the image's own statistics; empty where it has no such layers. `failure`: what a step back
+    through the last network on one image met that is not finite, "" for nothing.
     """
 
     def __init__(self, last: UNet, best: UNet, parts: Mapping[str, Dataset]) -> None:
         last.eval()
         best.eval()
+        layers = [module for _, module in last.named_modules() if isinstance(module, nn.BatchNorm2d)]
+        self.averaged_and_own: list[tuple[float, float]] = []
         spoke: dict[str, np.ndarray] = {}
         self.tried: dict[str, Tried] = {}
         self.failure = ""
@@ -51,6 +56,11 @@ class Probe:
                     probability = F.softmax(best.class_scores(best(Tensor(image[None]))), 1).numpy()[0]
                     with listening(last, spoke):
                         last(Tensor(image[None]))
+                    if layers and (label != IGNORE).any():
+                        averaged = _cross_entropy(last, image, label).item()
+                        with own_statistics(layers):
+                            own = _cross_entropy(last, image, label).item()
+                        self.averaged_and_own.append((averaged, own))
                 foreground.append(1 - probability[0].ravel())
                 confusion += confusion_matrix(probability.argmax(0), label, len(confusion))
                 if not number and not self.failure:
@@ -103,13 +113,31 @@ def listening(network: UNet, spoke: dict[str, np.ndarray]) -> Iterator[None]:
             del block.forward  # the class's own again
 
 
+@contextlib.contextmanager
+def own_statistics(modules: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Within it, batch normalisation takes the statistics of what it is given; the running averages stay."""
+    before = [(module.training, module.momentum) for module in modules]
+    for module in modules:
+        module.training, module.momentum = True, 0.0
+    try:
+        yield
+    finally:
+        for module, (training, momentum) in zip(modules, before, strict=True):
+            module.training, module.momentum = training, momentum
+
+
+def _cross_entropy(network: UNet, image: np.ndarray, label: np.ndarray) -> Tensor:
+    """The unweighted loss () of an image (C, H, W) and its label (P, Q), some of which must count."""
+    return F.cross_entropy(network.class_scores(network(Tensor(image[None]))), label[None])
+
+
 def first_non_finite(network: UNet, image: np.ndarray, label: np.ndarray) -> str:
     """What a forward and backward pass on an image (C, H, W) and label (P, Q) first met that is not finite."""
     if not (label != IGNORE).any():
         return ""
     try:
         with detect_anomaly(), np.errstate(all="ignore"):
-            F.cross_entropy(network.class_scores(network(Tensor(image[None]))), label[None]).backward()
+            _cross_entropy(network, image, label).backward()
     except NonFiniteError as error:
         return str(error)
     finally:

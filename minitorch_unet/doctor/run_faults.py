@@ -160,6 +160,24 @@ def dead_relus(evidence: Evidence) -> list[Diagnosis]:
     return [Diagnosis(ERROR if silent else WARNING, "dead-relus", what, listed, advice)]
 
 
+def wrong_averages(evidence: Evidence) -> list[Diagnosis]:
+    """Batch normalisation whose running averages fit no image, while each image's own statistics do."""
+    run, probe = evidence.run, evidence.probe
+    if run is None or probe is None or not len(probe.averaged_and_own) or not_finite(evidence):
+        return []
+    averaged, own = np.mean(probe.averaged_and_own, axis=0)
+    if not averaged > max(1.5 * own, 0.05):
+        return []
+    seen = (
+        f"cross-entropy of the last checkpoint, mean of {len(probe.averaged_and_own)} images: {averaged:.3f} with the "
+        f"running averages, as predictions have it; {own:.3f} with each image's own statistics, as training with batch "
+        f"{run.config.batch} has it"
+    )
+    advice = "train with --norm group, which has no averages; or with --batch 8 and --schedule cosine"
+    what = "batch normalisation: the averages over all images fit few of them"
+    return [Diagnosis(WARNING, "wrong-averages", what, seen, advice)]
+
+
 def inverted_predictions(evidence: Evidence) -> list[Diagnosis]:
     """A part on which the network is right if one swaps its classes."""
     found = []
@@ -211,6 +229,6 @@ def _listed(values: np.ndarray | list[float]) -> str:
 
 
 DIAGNOSES = (
-    not_finite, rate_too_high, rate_too_low, dead_relus, inverted_predictions, no_learning, overfitting,
-    flat_predictions,
+    not_finite, rate_too_high, rate_too_low, dead_relus, wrong_averages, inverted_predictions, no_learning,
+    overfitting, flat_predictions,
 )  # fmt: skip
