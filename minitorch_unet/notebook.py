@@ -12,6 +12,7 @@ import numpy as np
 
 from .backend import is_floating, to_numpy
 from .pages import escape, grey8, png_uri
+from .shades import SIGNED, signed8
 
 _SIDE, _PLANES, _SAMPLE, _VALUES = 96, 4, 4096, 12
 _ROWS = 60  # of a module's table, at most
@@ -83,19 +84,17 @@ def _picture(data: Any, values: np.ndarray) -> str:
         for picture in shown
     )
     more = f"{count - len(shown)} more planes; " if count > len(shown) else ""
-    key = "in colour" if colour else "blue below 0, red above" if planes.min() < 0 else "black 0, white the largest"
+    key = "in colour" if colour else "blue below 0, orange above" if planes.min() < 0 else "black 0, white the largest"
     every = f"; one row and column in {step}" if step > 1 else ""
     return f'<br>{images}<br><span style="opacity:0.7">{more}{key}{every}</span>'
 
 
 def _shades(planes: np.ndarray) -> np.ndarray:
-    """Grey from 0 up, or with negative values blue - white - red, the same length either way; one scale for all."""
+    """Grey from 0 up, or with negative values blue - white - orange, the same length either way; one scale for all."""
     top = float(np.abs(planes).max()) or 1.0
     if planes.min() >= 0:
         return grey8(planes, 0.0, top)
-    part = (planes / top)[..., None]
-    red, blue = np.array([178.0, 24, 43]), np.array([33.0, 102, 172])
-    return np.rint(255 + np.where(part > 0, part * (red - 255), -part * (blue - 255))).astype(np.uint8)
+    return SIGNED[signed8(planes, top)]
 
 
 def module_html(module: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .data import Sample
 from .data.weights import IGNORE
+from .shades import class_colours
 
 ERROR_COLOURS = {"right": (0.93, 0.93, 0.93), "missed": (0.10, 0.35, 0.80), "false": (0.85, 0.20, 0.15)}
 
@@ -82,9 +83,8 @@ def panel(samples: Sequence[Sample], probabilities: Sequence[np.ndarray], pictur
         errors[~counted] = 0.75
         image = np.clip(np.moveaxis(sample.image, 0, -1), 0, 1)
         axes[row, 0].imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-        shown = np.where(counted, sample.label, 0)
-        for column, values in ((1, shown), (2, prediction)):
-            axes[row, column].imshow(values, cmap="gray", vmin=0, vmax=max(1, classes - 1), interpolation="nearest")
+        for column, values in ((1, np.where(counted, sample.label, 0)), (2, prediction)):
+            axes[row, column].imshow(class_colours(classes)[values], interpolation="nearest")
         axes[row, 3].imshow(errors, interpolation="nearest")
         share = 1 - wrong.sum() / max(1, counted.sum())
         titles = (_short(sample.name), "label", "prediction", f"errors ({100 * share:.1f} % of pixels right)")

@@ -17,6 +17,7 @@ RANKS = {
     "kernels": 0,
     "files": 1,
     "svg": 0,
+    "shades": 0,
     "tables": 0,
     "pages": 1,
     "checkpoint": 2,

@@ -12,8 +12,9 @@ from small_runs import one_thread as one_thread
 from minitorch_unet import Tensor
 from minitorch_unet import functional as F
 from minitorch_unet.data import IGNORE
-from minitorch_unet.microscope.look import SIGNED, look_at, look_at_weights, packed, sprite, statistics
+from minitorch_unet.microscope.look import look_at, look_at_weights, packed, sprite, statistics
 from minitorch_unet.microscope.record import record
+from minitorch_unet.shades import SIGNED
 
 VARIANT = pytest.mark.parametrize("variant", pages.VARIANTS)
 
@@ -144,7 +145,7 @@ def test_zero_is_white_among_signed_values() -> None:
     maps = np.array([[[-1.0, 0.0, 1.0, 0.5]]], np.float32)
     found = sprite(maps, [0], signed=True)
     reach = found["ranges"][0][1]
-    assert pixels_of(found["src"])[0, 1] == 127 and (SIGNED[127] == 247).all()
+    assert pixels_of(found["src"])[0, 1] == 127 and (SIGNED[127] == 255).all()
     assert pixels_of(found["src"])[0].tolist()[::2] == [0, 254] and 0.9 < reach <= 1
 
 

@@ -47,7 +47,7 @@ def test_pictures_of_planes() -> None:
     assert np.array_equal(picture, np.rint(ramp.astype(np.float64) * 127.5))
     (picture,) = pictures(Tensor(ramp - 1)._repr_html_())
     assert picture.shape == (20, 30, 3)
-    assert tuple(picture[0, 0]) == (33, 102, 172) and tuple(picture[-1, -1]) == (178, 24, 43)
+    assert tuple(picture[0, 0]) == (24, 78, 140) and tuple(picture[-1, -1]) == (176, 74, 0)
     both = pictures(Tensor(np.stack([ramp, ramp - 2]))._repr_html_())
     assert all(picture.shape == (20, 30, 3) for picture in both), "one scale for all planes"
     assert tuple(both[0][0, 0]) == tuple(both[1][-1, -1]) == (255, 255, 255)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from string import Template
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..data import IGNORE
 from ..pages import asset, escape, grey8, page, png_uri
+from ..shades import IGNORED_COLOUR, class_colours
 from ..tables import size_text
 from ..tensor import Tensor, no_grad
 from .drawing import draw
@@ -151,7 +151,7 @@ def _pictures(recording: Recording) -> dict[str, Any]:
     planes = grey8(image, 0, 1)
     shown = np.moveaxis(planes, 0, -1) if len(planes) == 3 else planes[0]
     classes = len(scores)
-    found: dict[str, Any] = {"image": png_uri(shown), "classes": [_colour(k, classes) for k in range(classes)]}
+    found: dict[str, Any] = {"image": png_uri(shown), "classes": class_colours(classes).tolist()}
     if classes == 2:
         found["prediction"] = png_uri(np.rint(255 / (1 + np.exp(scores[0] - scores[1], dtype=np.float64))).astype("u1"))
         found["meaning"] = "black: class 0 is certain, white: class 1 is certain"
@@ -164,14 +164,5 @@ def _pictures(recording: Recording) -> dict[str, Any]:
 
 
 def _in_colours(labels: np.ndarray, classes: int) -> str:
-    colours = np.array([*(_colour(k, classes) for k in range(classes)), [128, 128, 128]], np.uint8)
+    colours = np.concatenate([class_colours(classes), [IGNORED_COLOUR]])
     return png_uri(np.where(labels == IGNORE, classes, labels).astype(np.uint8), colours)
-
-
-def _colour(k: int, classes: int) -> list[int]:
-    """Black and white for two classes; else black, and the colours of the rainbow."""
-    if classes <= 2:
-        return [255 * k] * 3
-    if k == 0:
-        return [0, 0, 0]
-    return [round(255 * part) for part in colorsys.hsv_to_rgb((k - 1) / (classes - 1), 0.65, 0.95)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..pages import png_uri
+from ..shades import SIGNED, signed8
 
 SHOWN = 12  # maps of a stage that are shown, the ones that vary most
 SIDE = 72  # pixels a side of a map's picture at most
@@ -16,22 +17,12 @@ KERNELS = 16  # filters and channels whose kernels are shown
 BINS = 41  # of a histogram; odd, so that one of them has 0 in its middle
 LISTED = 40  # dead channels that are listed by number
 
-# Colours of signed values: negative blue, 0 white, positive orange.
-_ENDS = np.array([[24, 78, 140], [247, 247, 247], [176, 74, 0]], np.float64)
-_AT = np.linspace(0, 2, 255)
-SIGNED = np.stack([np.interp(_AT, [0, 1, 2], _ENDS[:, i]) for i in range(3)], axis=1).round().astype(np.uint8)
-
 
 def packed(values: np.ndarray) -> dict[str, Any]:
     """An array for the page: its shape, and its float32 or uint8 values, little-endian, in base64."""
     kind = "u8" if values.dtype == np.uint8 else "f32"
     plain = np.ascontiguousarray(values, np.uint8 if kind == "u8" else "<f4")
     return {"shape": list(values.shape), kind: base64.b64encode(plain.tobytes()).decode("ascii")}
-
-
-def signed8(values: np.ndarray, reach: float) -> np.ndarray:
-    """Values -reach..reach as numbers 0..254 of the colours SIGNED; 0 is exactly white, what is beyond is cut off."""
-    return np.rint(np.clip(values / (reach or 1.0), -1, 1) * 127 + 127).astype(np.uint8)
 
 
 def statistics(maps: np.ndarray) -> dict[str, float]:

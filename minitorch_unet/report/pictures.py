@@ -5,15 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..data import IGNORE
+from ..shades import IGNORED_COLOUR, class_colours
 from .examples import Tile
 
 # Right, missed foreground, false foreground or another class, not judged. The first is seen in light and in dark.
-ERRORS = np.array([(226, 229, 232), (26, 90, 204), (217, 51, 38), (150, 154, 158)], np.uint8)
-# Classes of more than two: black for the background, then colours that stay apart for most colour-blind readers.
-CLASSES = np.array(
-    [(0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
-     (204, 121, 167)], np.uint8,
-)  # fmt: skip
+ERRORS = np.array([(226, 229, 232), (26, 90, 204), (217, 51, 38), IGNORED_COLOUR], np.uint8)
 # From low to high: dark violet, blue, teal, green, yellow; lightness rises evenly.
 SCALE = np.array([(52, 20, 92), (58, 78, 140), (34, 132, 142), (82, 186, 106), (250, 228, 60)], np.float64)
 
@@ -36,12 +32,8 @@ def image(tile: Tile) -> np.ndarray:
 
 
 def classes(numbers: np.ndarray, count: int) -> np.ndarray:
-    """Class numbers: black and white for two, else in colours; ignored pixels grey."""
-    ignored = numbers == IGNORE
-    known = np.where(ignored, 0, numbers)
-    shown = CLASSES[known % len(CLASSES)] if count > 2 else np.repeat((known > 0)[..., None] * np.uint8(255), 3, axis=2)
-    shown[ignored] = ERRORS[3]
-    return shown
+    """Class numbers (H, W) in the colours of `count` classes (H, W, 3); ignored pixels grey."""
+    return np.concatenate([class_colours(count), ERRORS[3:]])[np.where(numbers == IGNORE, count, numbers)]
 
 
 def prediction(tile: Tile, epoch: int, count: int) -> np.ndarray:
