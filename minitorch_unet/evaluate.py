@@ -34,6 +34,11 @@ def evaluate(
     classes = network.classes
     if dataset.classes > classes:
         raise ValueError(f"evaluate: the labels have {dataset.classes} classes, the network knows {classes}")
+    if dataset.classes < classes and dataset.rule.kind in ("binary", "instances"):
+        raise ValueError(
+            f"evaluate: the labels were taken for {dataset.rule.kind} ones, the network knows {classes} classes; if "
+            "their values are class numbers, say labels='indices' (--labels indices)"
+        )
     confusion = np.zeros((classes, classes), np.int64)
     energy, pixels = 0.0, 0
     for i, sample in enumerate(dataset):

@@ -45,6 +45,8 @@ def label_objects(
         raise ValueError(f"label_objects: split is {split!r}, legal are {', '.join(SPLITS)}")
     if depth is None:
         depth = 1.0 if split == "distance" else 0.1
+    if not 0 <= threshold < 1:
+        raise ValueError(f"label_objects: threshold is {threshold}, legal are 0 to below 1: it is a probability")
     if not depth > 0:
         raise ValueError(f"label_objects: depth is {depth}, it must be positive")
     for name, value in (("min_area", min_area), ("seam", seam), ("grow", grow)):

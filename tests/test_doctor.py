@@ -132,6 +132,11 @@ def test_faults_of_data(tmp_path, case) -> None:
     assert set(report.names) == expected, "\n".join(report.lines())
 
 
+def test_where_no_pair_can_be_read_nothing_else_is_said(tmp_path) -> None:
+    data = write_pairs(tmp_path / "data", lambda array, i: array[:-2])
+    assert look(data).names == ["unusable-pairs"]
+
+
 def test_the_evidence_holds_names_and_numbers(tmp_path) -> None:
     def seen(*data: Path, **how: Any) -> tuple[str, str]:
         (found,) = look(*data, **how).diagnoses
@@ -245,6 +250,11 @@ def test_a_sound_run_is_well(sound) -> None:
     report = look(run=sound)
     assert report.diagnoses == [] and report.lines()[-1] == "nothing wrong was found", "\n".join(report.lines())
     assert report.examined[0].endswith("data: 6 pairs") and "48 steps and 8 epochs" in report.examined[1]
+
+
+def test_sizes_do_not_matter_to_a_run_of_this_project(tmp_path, sound) -> None:
+    other = write_pairs(tmp_path / "other", seed=3, shapes=SMALL_VALIDATION)
+    assert look(other).names == ["illegal-sizes"] and look(other, run=sound).names == []
 
 
 def test_a_sound_run_with_batch_normalisation_is_well(tmp_path, sound) -> None:

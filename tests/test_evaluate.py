@@ -77,8 +77,11 @@ def test_a_certain_mistake_keeps_the_loss_finite(monkeypatch) -> None:
 def test_a_network_that_knows_more_classes_is_fine_and_fewer_refused(monkeypatch) -> None:
     always_1 = lambda n, image, how=None: np.eye(3)[:, 1][:, None, None] + image * 0  # noqa: E731
     monkeypatch.setattr(evaluate, "predict_probabilities", always_1)
-    scores = run_evaluate(UNet(num_classes=3, base=1, depth=1), patterns([(6, 6)]))
+    network = UNet(num_classes=3, base=1, depth=1)
+    scores = run_evaluate(network, hand_made([np.ones((6, 6), np.uint8)], 2))
     assert len(scores["iou"]) == 3 and scores["iou"][2] == 1.0  # neither there nor predicted
+    with pytest.raises(ValueError, match="taken for binary ones, the network knows 3 classes; if"):
+        run_evaluate(network, patterns([(6, 6)]))  # two values: which classes they are nobody said
     with pytest.raises(ValueError, match="evaluate: the labels have 3 classes, the network knows 2"):
         run_evaluate(UNet(base=1, depth=1), hand_made(LABELS))
 

@@ -145,6 +145,7 @@ def test_masks_of_sixteen_bits() -> None:
     [
         ({"split": "magic"}, "split is 'magic', legal are components, distance, probability"),
         ({"depth": 0.0}, "depth is 0.0, it must be positive"),
+        ({"threshold": 2}, "threshold is 2, legal are 0 to below 1"),
         ({"min_area": -1}, "min_area is -1"),
         ({"seam": -1}, "seam is -1"),
         ({"grow": -2}, "grow is -2"),

@@ -176,7 +176,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     if int(np.prod(shape)) * dtype.itemsize < LARGE:
         return np.zeros(shape, dtype) if dry.record is not None else np.empty(shape, dtype)
-    return np.asarray(_Lease(_heap, tuple(shape), dtype))
+    # The view: the array interface knows bfloat16 as two bytes without a meaning only.
+    return np.asarray(_Lease(_heap, tuple(shape), dtype)).view(dtype)
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -95,7 +95,9 @@ def _resemblance(findings: Sequence[Finding]) -> list[str]:
 
 def suspicions(dataset: Dataset, findings: Sequence[Finding]) -> list[Suspicion]:
     """What looks wrong in a data set of which these are the findings; remarks of one kind are one line."""
-    pixels = np.sum([finding.counts for finding in findings], axis=0) if findings else np.zeros(dataset.classes)
+    if not findings:  # no pair could be read: that is said elsewhere, and nothing is known of the rest
+        return []
+    pixels = np.sum([finding.counts for finding in findings], axis=0)
     found = [Suspicion("absent class", f"class {number} does not occur") for number in np.flatnonzero(pixels == 0)]
     by_kind: dict[str, list[str]] = {}
     for finding in findings:
@@ -113,7 +115,7 @@ def suspicions(dataset: Dataset, findings: Sequence[Finding]) -> list[Suspicion]
         listed = _some([f"{a} ~ {b}" for a, b in almost])
         text = f"almost the same image ({len(almost)} pairs; they must not be parted by a split): {listed}"
         found.append(Suspicion("similar images", text))
-    if findings and all(finding.grey for finding in findings):
+    if all(finding.grey for finding in findings):
         text = "all images are grey although stored in three channels; one is enough (channels=1)"
         found.append(Suspicion("grey in colour", text))
     ignored = sum(finding.ignored for finding in findings)

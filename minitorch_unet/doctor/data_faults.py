@@ -161,8 +161,10 @@ def illegal_sizes(evidence: Evidence) -> list[Diagnosis]:
     """Images whose size the network cannot take whole, in any part.
 
     This project's own commands cut tiles, so a size matters only to a loop that feeds whole images: where most images
-    have legal sizes, or where `whole` says so.
+    have legal sizes and no run of this project uses them, or where `whole` says so.
     """
+    if evidence.run is not None and not evidence.whole:
+        return []
     sizes = evidence.sizes
     by_part = {name: list(findings) for name, findings in evidence.sides.items()}
     everything = [f for findings in by_part.values() for f in findings]

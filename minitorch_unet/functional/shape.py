@@ -177,10 +177,14 @@ def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
         with the matrix of 0 and 1 that has a 1 at $(k_i, i)$, whose sums repeat bit for bit.
     Kept: index.
     Cost: `0` forward, `(2 I - 1) n` backward.
-    Errors: TypeError if index holds no integers, ValueError if it holds others than 0 to size - 1.
+    Errors: TypeError if index holds no integers, ValueError if it has another number of axes than one, or holds others
+        than 0 to size - 1.
     """
     (axis,) = normal_axes("index_select", dim, input.ndim)
-    return apply("take", input, checked_index("index_select", index, input.shape[axis], input), axis=axis)
+    positions = checked_index("index_select", index, input.shape[axis], input)
+    if positions.ndim != 1:
+        raise ValueError(f"index_select: index has shape {positions.shape}; it must have one axis")
+    return apply("take", input, positions, axis=axis)
 
 
 def gather(input: Tensor, dim: int, index: Any) -> Tensor:

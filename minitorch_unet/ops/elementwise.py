@@ -265,11 +265,12 @@ class LeakyRelu(Op):
 
 
 class Sigmoid(Op):
-    """y = 1 / (1 + exp(-a)), computed as (1 + tanh(a / 2)) / 2, which cannot overflow."""
+    """y = 1 / (1 + exp(-a)). Far below 0 exp overflows, and y is 0 as it should be."""
 
     @staticmethod
     def forward(ctx: Context, a: Any) -> Any:
-        y = 0.5 * ctx.xp.tanh(0.5 * a) + 0.5
+        with np.errstate(over="ignore"):
+            y = 1 / (1 + ctx.xp.exp(-a))
         ctx.save(y=y)
         return y
 

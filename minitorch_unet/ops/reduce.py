@@ -21,9 +21,10 @@ def kept_shape(shape: tuple[int, ...], axis: Axes) -> tuple[int, ...]:
 
 
 def accurate_sum(xp: Any, a: Any, axis: Axes, keepdims: bool) -> Any:
-    """Sum in the input's type, accumulated in float64 where that type is a narrower floating-point one."""
-    wide = np.float64 if is_floating(a.dtype) else None
-    return xp.sum(a, axis=axis, dtype=wide, keepdims=keepdims).astype(a.dtype if wide else None, copy=False)
+    """Sum in the input's type, accumulated in float64 where it is a floating-point one."""
+    if not is_floating(a.dtype):
+        return xp.sum(a, axis=axis, keepdims=keepdims)
+    return xp.sum(a, axis=axis, dtype=np.float64, keepdims=keepdims).astype(a.dtype, copy=False)
 
 
 class Sum(Op):

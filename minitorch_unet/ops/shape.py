@@ -129,7 +129,8 @@ class SetitemZeros(Op):
         ctx.save(index=index)
         out = _zeros_in_order_of(ctx.xp, a, shape)
         parts = index if isinstance(index, tuple) else (index,)
-        if any((hasattr(part, "dtype") and part.dtype.kind in "iu") or isinstance(part, list) for part in parts):
+        listed = any(isinstance(part, list | tuple | range) for part in parts)
+        if listed or any(hasattr(part, "dtype") and part.dtype.kind in "iu" for part in parts):
             ctx.xp.add.at(out, index, a)
         else:
             out[index] = a

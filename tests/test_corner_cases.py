@@ -1,0 +1,50 @@
+"""Corner cases in which values or gradients were once silently wrong."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from minitorch_unet import Tensor
+from minitorch_unet import functional as F
+from minitorch_unet.backend import memory
+
+
+@pytest.mark.parametrize("index", [([0, 0, 1],), ((0, 0, 1),), (np.array([0, 0, 1]),)])
+def test_a_row_taken_twice_gets_both_gradients(index) -> None:
+    x = Tensor(np.ones((4, 3)), requires_grad=True)
+    x[index].sum().backward()
+    assert x.grad.numpy()[:, 0].tolist() == [2, 1, 0, 0]
+
+
+def test_index_select_refuses_an_index_of_two_axes() -> None:
+    with pytest.raises(ValueError, match=r"index has shape \(2, 2\)"):
+        F.index_select(Tensor(np.ones((2, 3))), 0, np.array([[0, 1], [0, 0]]))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8, bool])
+def test_sums_of_integers_stay_exact(kind) -> None:
+    total = Tensor(np.array([1, 0, 1], kind)).sum()
+    assert total.dtype.kind in "iu" and total.item() == 2
+    assert Tensor(np.array([2**53 + 1])).sum().item() == 2**53 + 1
+
+
+@pytest.mark.parametrize("value", [-200.0, -88.0, -20.0, -10.0, 0.0, 10.0, 200.0])
+def test_sigmoid_keeps_its_digits_far_from_0(value) -> None:
+    x = Tensor(np.full(3, value, np.float32), requires_grad=True)
+    y = F.sigmoid(x)
+    expected = 1 / (1 + np.exp(-value))
+    np.testing.assert_allclose(y.detach().numpy(), expected, rtol=3e-7, atol=1e-38)
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), expected * (1 - expected), rtol=3e-7, atol=1e-7 * (value > 0) + 1e-38)
+
+
+@pytest.mark.parametrize("size", [16, memory.LARGE])
+def test_memory_of_every_size_keeps_its_type(size) -> None:
+    for dtype in (np.float32, np.float16, np.dtype(ml_dtypes.bfloat16)):
+        assert memory.empty((size,), dtype).dtype == dtype
+
+
+def test_large_maps_of_bfloat16_can_be_joined() -> None:
+    half = Tensor(np.ones((1, 16, 256, 256), ml_dtypes.bfloat16))
+    joined = F.cat([half, half], 1)
+    assert joined.dtype == half.dtype and joined.shape == (1, 32, 256, 256)
