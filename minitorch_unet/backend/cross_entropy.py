@@ -94,7 +94,8 @@ class CrossEntropy:
         Where the label's probability is nearly 1 the sum over the others has all digits of what is missing to 1.
         """
         xp = self.xp
-        below = scores - scores.max(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinite scores: the pixel may be one that does not count
+            below = scores - scores.max(axis=1, keepdims=True)
         e = xp.exp(below)
         mine, margin = (xp.where(hot, a, 0).sum(axis=1) for a in (e, below))
         return e, mine, xp.where(hot, 0, e).sum(axis=1), -margin

@@ -14,7 +14,7 @@ import numpy as np
 from ..backend import is_floating, kernels_for, wide
 from ..tensor import Tensor, apply
 from .activation import softplus
-from .elementwise import exp
+from .elementwise import clamp, exp
 from .reduce import log_softmax
 from .shape import checked_index
 
@@ -66,10 +66,10 @@ def _composed_cross_entropy(
     pixel_weight: Any,
 ) -> Tensor:  # fmt: skip
     """The same in single operations, for arguments that have been checked; also the fused operation's reference."""
-    logp = log_softmax(input, 1)
-    labels, counts = _labels("cross_entropy", logp, target, ignore_index)
+    labels, counts = _labels("cross_entropy", input, target, ignore_index)
     weights = 1.0 if weight is None else weight[labels]
     counts = counts if pixel_weight is None else counts * pixel_weight
+    logp = log_softmax(_counted(input, counts if label_smoothing else counts * weights), 1)
     energy = -_pick(logp, labels) * (counts * weights)
     if label_smoothing:
         per_class = 1.0 if weight is None else weight.reshape(1, -1, *([1] * (logp.ndim - 2)))
@@ -87,14 +87,14 @@ def nll_loss(
         "mean" divides by $\sum_x \omega_x$.
     Shapes: input (N, C, ...), target (N, ...), weight (C) -> one value, or with "none" (N, ...).
     Gradient: $\bar s_c = -\bar E\,\omega\,\delta_{cl}$: only the label's score has one.
-    Kept: nothing; new `12 n / C` bytes: each pixel's label (int64) and weight.
-    Cost: `5 n / C` forward, `3 n / C` backward.
+    Kept: nothing; new `13 n / C` bytes: each pixel's label (int64), weight and whether it counts.
+    Cost: `6 n / C` forward, `3 n / C` backward.
     Errors: ValueError for labels outside 0 to C - 1, for shapes that do not fit, or if nothing counts.
     """
     input = _scores("nll_loss", input)
     labels, counts = _labels("nll_loss", input, target, ignore_index)
     weights = counts * _class_weights("nll_loss", input, labels, weight)
-    return _reduce_weighted("nll_loss", -_pick(input, labels) * weights, weights, reduction)
+    return _reduce_weighted("nll_loss", -_pick(_counted(input, weights), labels) * weights, weights, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -107,11 +107,12 @@ def binary_cross_entropy_with_logits(
     Formula: $E = -p\,t \ln s(x) - (1 - t) \ln(1 - s(x))$, with $s$ = sigmoid, $t$ = target; then times weight, and
         reduced.
     Shapes: input any, target and weight the same -> one value, or with "none" the same.
-    Gradient: $s' = s (1 - s)$, so for $p = 1$ $\bar x = \bar E (s(x) - t)$: what is claimed less what is true.
+    Gradient: $s' = s (1 - s)$, so for $p = 1$ $\bar x = \bar E (s(x) - t)$: what is claimed less what is true; and
+        $\bar t = -\bar E x$, if target wants it.
     Kept: nothing; new `9 n` bytes: $1 - t$ and $-x$, and one boolean a value (see `softplus`).
     Cost: `17 n` forward, `10 n` backward.
     Errors: ValueError for a target of another shape or outside 0..1 (on a GPU the values are not looked at), or another
-        reduction. Warns of an input that is the result of sigmoid or softmax.
+        reduction, or a mean over nothing. Warns of an input that is the result of sigmoid or softmax.
     """
     _warn_of_probabilities("binary_cross_entropy_with_logits", input)
     input = input.to(wide(input.dtype))
@@ -120,7 +121,9 @@ def binary_cross_entropy_with_logits(
         raise ValueError(
             f"binary_cross_entropy_with_logits: target holds values {t.min():g}..{t.max():g}; legal are 0..1"
         )
-    scale = 1 if pos_weight is None else 1 + (_constant(pos_weight, input) - 1) * t
+    if isinstance(target, Tensor) and target.requires_grad:
+        t = target.to(input.dtype)
+    scale = 1 if pos_weight is None else 1 + t * (_constant(pos_weight, input) - 1)
     energy = (1 - t) * input + scale * softplus(-input, threshold=math.inf)
     if weight is not None:
         energy = energy * _constant(weight, input)
@@ -136,7 +139,7 @@ def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     Gradient: $\bar x_i = \bar E\,\frac 2 n (x_i - t_i)$, $\bar t_i = -\bar x_i$.
     Kept: nothing; new `4 n` bytes: the difference.
     Cost: `3 n` forward, `4 n` backward.
-    Errors: ValueError for a target of another shape, or another reduction.
+    Errors: ValueError for a target of another shape, another reduction, or a mean over nothing.
     """
     if isinstance(target, Tensor) and target.shape != input.shape:
         raise ValueError(f"mse_loss: target has shape {target.shape}, input {input.shape}; they must be equal")
@@ -156,16 +159,21 @@ def focal_loss(
     Shapes: input (N, C, ...), target (N, ...), weight (C) -> one value, or with "none" (N, ...).
     Gradient: $\partial E / \partial \ln p = \omega ((1-p)^{\gamma - 1} \gamma\,p \ln p - (1 - p)^\gamma)$, and from
         there to the scores as in `log_softmax`. For $\gamma = 0$ that of `cross_entropy`.
-    Kept: nothing; new `4 n + 28 n / C` bytes: log-probabilities; of each pixel label (int64), weight and four factors.
-    Cost: `5 n + 10 n / C` forward, `4 n + 11 n / C` backward.
-    Errors: ValueError for labels outside 0 to C - 1, for shapes that do not fit, or if nothing counts.
+    Kept: nothing; new `4 n + 30 n / C` bytes: log-probabilities; of each pixel label (int64), weight, four factors, and
+        whether it counts and $p < 1$.
+    Cost: `5 n + 13 n / C` forward, `4 n + 12 n / C` backward.
+    Errors: ValueError for gamma below 0, for labels outside 0 to C - 1, for shapes that do not fit, or if nothing
+        counts.
     """
+    if not gamma >= 0:
+        raise ValueError(f"focal_loss: gamma is {gamma}; it must be at least 0")
     input = _scores("focal_loss", input)
-    logp = log_softmax(input, 1)
-    labels, counts = _labels("focal_loss", logp, target, ignore_index)
-    weights = counts * _class_weights("focal_loss", logp, labels, weight)
-    picked = _pick(logp, labels)
-    return _reduce_weighted("focal_loss", -((1 - exp(picked)) ** gamma) * picked * weights, weights, reduction)
+    labels, counts = _labels("focal_loss", input, target, ignore_index)
+    weights = counts * _class_weights("focal_loss", input, labels, weight)
+    picked = _pick(log_softmax(_counted(input, weights), 1), labels)
+    # Of p = 1 the smallest miss that the type can tell from it: for gamma < 1 the slope of 0^gamma is infinite.
+    miss = clamp(1 - exp(picked), min=float(np.finfo(input.dtype).epsneg))
+    return _reduce_weighted("focal_loss", -(miss**gamma) * picked * weights, weights, reduction)
 
 
 def _scores(name: str, input: Tensor, inside: int = 1) -> Tensor:
@@ -198,6 +206,11 @@ def _labels(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[A
     labels = kernels_for(input.data).xp.where(counts, labels, 0)
     checked_index(f"{name}: target", labels, input.shape[1], input)
     return labels, counts.astype(input.dtype)
+
+
+def _counted(scores: Tensor, shares: Any) -> Tensor:
+    """The scores, 0 at pixels of share 0: what stood there, be it NaN, has no effect (NaN * 0 would) nor gradient."""
+    return apply("where", (shares != 0)[:, None], scores, 0)
 
 
 def _checked_target(name: str, input: Tensor, target: Any) -> Any:
@@ -253,6 +266,8 @@ def _same_shape(name: str, input: Tensor, target: Any) -> Any:
 def _reduce(name: str, energy: Tensor, reduction: str) -> Tensor:
     if reduction not in REDUCTIONS:
         raise ValueError(f"{name}: reduction is {reduction!r}; legal are {', '.join(map(repr, REDUCTIONS))}")
+    if reduction == "mean" and not energy.size:
+        raise ValueError(f"{name}: input has shape {energy.shape}: no value to take the mean of; use reduction='sum'")
     return energy if reduction == "none" else energy.sum() if reduction == "sum" else energy.mean()
 
 

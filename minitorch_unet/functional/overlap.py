@@ -6,7 +6,7 @@ from typing import Any
 
 from ..backend import kernels_for
 from ..tensor import Tensor
-from .loss import _labels, _scores
+from .loss import _counted, _labels, _scores
 from .reduce import softmax
 
 
@@ -15,7 +15,7 @@ def dice_loss(
 ) -> Tensor:
     r"""One less the soft Dice score of the classes (Milletari et al. 2016).
 
-    Smoothed, so that an absent class that is not predicted costs nothing.
+    An absent class that is not predicted costs nothing, also with smooth = 0.
 
     Sums run over the whole batch; ignored pixels are left out; without include_background, class 0 is not averaged in.
 
@@ -25,13 +25,16 @@ def dice_loss(
     Gradient: of a class's score $a / b$, with $a = 2 \sum p t + \epsilon$:
         $\partial (a/b) / \partial p_c(x) = (2 t_c(x) - a / b) / b$; then through the softmax. A pixel's gradient
         depends on all others, by $a$ and $b$.
-    Kept: nothing; new `8 n + 4 n / C` bytes: $p$, $t$ and which pixels count.
+    Kept: nothing; new `8 n + 5 n / C` bytes: $p$, $t$ and which pixels count, as number and as boolean.
     Cost: `11 n` forward, `7 n` backward.
-    Errors: ValueError for labels outside 0 to C - 1, or shapes that do not fit.
+    Errors: ValueError for labels outside 0 to C - 1, shapes that do not fit, or no class but the background where that
+        is not included.
     """
     p, t = _probabilities_and_truth("dice_loss", input, target, ignore_index)
+    if not include_background and input.shape[1] < 2:
+        raise ValueError(f"dice_loss: input has shape {input.shape}: include_background=False leaves no class")
     axes = (0, *range(2, input.ndim))
-    score = (2 * (p * t).sum(axes) + smooth) / (p.sum(axes) + t.sum(axes) + smooth)
+    score = _ratio(2 * (p * t).sum(axes) + smooth, p.sum(axes) + t.sum(axes) + smooth)
     return 1 - (score if include_background else score[1:]).mean()
 
 
@@ -47,15 +50,21 @@ def tversky_loss(
     Gradient: of a class's score $a / b$, with $a = T_c + \epsilon$: $\partial (a/b) / \partial p_c(x) = (t_c - \frac a
         b (t_c + \alpha (1 - t_c) - \beta t_c)) / b$; then through the softmax. $\alpha = \beta = 1/2$ is Dice with
         twice the smoothing.
-    Kept: nothing; new `8 n + 4 n / C` bytes: $p$, $t$ and which pixels count.
+    Kept: nothing; new `8 n + 5 n / C` bytes: $p$, $t$ and which pixels count, as number and as boolean.
     Cost: `11 n` forward, `7 n` backward.
     Errors: ValueError for labels outside 0 to C - 1, or shapes that do not fit.
     """
     p, t = _probabilities_and_truth("tversky_loss", input, target, ignore_index)
     axes = (0, *range(2, input.ndim))
     hit = (p * t).sum(axes)
-    score = (hit + smooth) / (hit + alpha * (p.sum(axes) - hit) + beta * (t.sum(axes) - hit) + smooth)
+    score = _ratio(hit + smooth, hit + alpha * (p.sum(axes) - hit) + beta * (t.sum(axes) - hit) + smooth)
     return 1 - score.mean()
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b of each class, and 1 where b = 0: neither there nor predicted, and not smoothed."""
+    empty = (b.data == 0).astype(b.dtype)
+    return (a + empty) / (b + empty)
 
 
 def _probabilities_and_truth(name: str, input: Tensor, target: Any, ignore_index: int) -> tuple[Tensor, Any]:
@@ -65,4 +74,4 @@ def _probabilities_and_truth(name: str, input: Tensor, target: Any, ignore_index
     xp = kernels_for(input.data).xp
     classes = xp.arange(input.shape[1]).reshape(1, -1, *([1] * (input.ndim - 2)))
     mask = counts[:, None]
-    return softmax(input, 1) * mask, (labels[:, None] == classes) * mask
+    return softmax(_counted(input, counts), 1) * mask, (labels[:, None] == classes) * mask
