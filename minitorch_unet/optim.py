@@ -38,10 +38,12 @@ class Optimizer:
     betas: tuple[float, float] = (0.0, 0.0)
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self.params = list(params)
+        self.params = _listed(params)
         name = type(self).__name__
         if not self.params:
             raise ValueError(f"{name}: params is empty; give the parameters to train")
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise ValueError(f"{name}: params holds a parameter more than once; it would be updated as often")
         _not_negative(name, lr=lr)
         devices = {p.device for p in self.params}
         if len(devices) > 1:
@@ -251,6 +253,11 @@ class RMSprop(Optimizer):
         )  # fmt: skip
 
 
+def _listed(params: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    """The parameters; a single one, whose rows one could walk as well, is meant as a whole."""
+    return [params] if isinstance(params, Tensor) else list(params)
+
+
 def _not_negative(name: str, **values: float) -> None:
     for argument, value in values.items():
         if not (isinstance(value, int | float) and value >= 0 and math.isfinite(value)):
@@ -260,18 +267,18 @@ def _not_negative(name: str, **values: float) -> None:
 # --------------------------------------------------------------------------------------------------- gradients
 
 
-def grad_norm(params: Iterable[Tensor]) -> float:
+def grad_norm(params: Iterable[Tensor] | Tensor) -> float:
     """Euclidean norm of all gradients taken as one vector."""
-    squares = [(p.grad.data.astype(np.float64) ** 2).sum() for p in params if p.grad is not None]
+    squares = [(p.grad.data.astype(np.float64) ** 2).sum() for p in _listed(params) if p.grad is not None]
     # Put together before the host looks at them: on a GPU it then waits once.
     return math.sqrt(math.fsum(kernels_for(squares[0]).xp.stack(squares).tolist())) if squares else 0.0
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm_(params: Iterable[Tensor] | Tensor, max_norm: float) -> float:
     """Scale all gradients together so that their common norm is at most max_norm; return the norm before."""
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm is {max_norm}; it must be above 0")
-    params = [p for p in params if p.grad is not None]
+    params = [p for p in _listed(params) if p.grad is not None]
     norm = grad_norm(params)
     if norm > max_norm:
         for p in params:
@@ -279,11 +286,11 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(params: Iterable[Tensor] | Tensor, clip_value: float) -> None:
     """Limit every single gradient value to -clip_value .. clip_value."""
     if not clip_value > 0:
         raise ValueError(f"clip_grad_value_: clip_value is {clip_value}; it must be above 0")
-    for p in params:
+    for p in _listed(params):
         if p.grad is not None:
             p.grad = _changed(p.grad, "clip", -clip_value, clip_value)
 

@@ -7,6 +7,8 @@ import pytest
 from minitorch_unet import Tensor
 from minitorch_unet import functional as F
 from minitorch_unet.backend import memory
+from minitorch_unet.optim import SGD, clip_grad_norm_, clip_grad_value_, grad_norm
+from minitorch_unet.testing import gradcheck
 
 
 @pytest.mark.parametrize("index", [([0, 0, 1],), ((0, 0, 1),), (np.array([0, 0, 1]),)])
@@ -48,3 +50,28 @@ def test_large_maps_of_bfloat16_can_be_joined() -> None:
     half = Tensor(np.ones((1, 16, 256, 256), ml_dtypes.bfloat16))
     joined = F.cat([half, half], 1)
     assert joined.dtype == half.dtype and joined.shape == (1, 32, 256, 256)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4,)), ((4,), (4, 3)), ((4,), (4,)), ((2, 3, 4), (4,)), ((4,), (2, 4, 3))])
+def test_products_with_vectors_by_the_operator(shapes) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (Tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes)
+    y = a @ b
+    np.testing.assert_allclose(y.detach().numpy(), a.detach().numpy() @ b.detach().numpy(), atol=1e-12)
+    assert gradcheck(lambda p, q: p @ q, (a, b))
+
+
+def test_a_single_parameter_is_meant_as_a_whole() -> None:
+    p = Tensor(np.zeros((2, 2)), requires_grad=True)
+    p.grad = Tensor(np.full((2, 2), 3.0))
+    assert clip_grad_norm_(p, 1.0) == pytest.approx(6.0) and grad_norm(p) == pytest.approx(1.0, rel=1e-5)
+    SGD(p, lr=1.0).step()
+    np.testing.assert_allclose(p.detach().numpy(), -0.5, rtol=1e-5)
+    clip_grad_value_(p, 0.1)
+    np.testing.assert_allclose(p.grad.numpy(), 0.1)
+
+
+def test_a_parameter_given_twice_is_refused() -> None:
+    p = Tensor(np.zeros(2), requires_grad=True)
+    with pytest.raises(ValueError, match="SGD: params holds a parameter more than once"):
+        SGD([p, p], lr=1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tensor import Tensor, apply
+from ..tensor import Tensor
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -16,17 +16,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     Cost: `(2 J - 1) m` forward, `4 J m` backward.
     Errors: ValueError if the inner sizes differ, or for a Tensor without axes.
     """
-    if input.ndim == 0 or other.ndim == 0:
-        raise ValueError("matmul: both arguments need at least one axis")
-    a = input.reshape(1, -1) if input.ndim == 1 else input
-    b = other.reshape(-1, 1) if other.ndim == 1 else other
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(
-            f"matmul: shapes {input.shape} and {other.shape}: inner sizes {a.shape[-1]} and {b.shape[-2]} differ"
-        )
-    y = apply("matmul", a, b)
-    kept = y.shape[:-2] + (y.shape[-2:-1] if input.ndim > 1 else ()) + (y.shape[-1:] if other.ndim > 1 else ())
-    return y if kept == y.shape else y.reshape(kept)
+    return (input if isinstance(input, Tensor) else Tensor(input)) @ other
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

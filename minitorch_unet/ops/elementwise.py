@@ -200,17 +200,13 @@ class Maximum(Op):
         return gy * ctx.share, gy * (1 - ctx.share)
 
 
-class Minimum(Op):
+class Minimum(Maximum):
     """y = the smaller of a and b."""
 
     @staticmethod
     def forward(ctx: Context, a: Any, b: Any) -> Any:
         ctx.save(share=_share(ctx.xp, b, a))
         return ctx.xp.minimum(a, b)
-
-    @staticmethod
-    def backward(ctx: Any, gy: Any) -> tuple[Any, ...]:
-        return gy * ctx.share, gy * (1 - ctx.share)
 
 
 def _share(xp: Any, a: Any, b: Any) -> Any:

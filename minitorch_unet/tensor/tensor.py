@@ -364,7 +364,18 @@ class Tensor:
         return apply("pow", self, other)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return apply("matmul", self, other)
+        """See `functional.matmul`."""
+        if self.ndim == 0 or other.ndim == 0:
+            raise ValueError("matmul: both arguments need at least one axis")
+        a = self.reshape(1, -1) if self.ndim == 1 else self
+        b = other.reshape(-1, 1) if other.ndim == 1 else other
+        if a.shape[-1] != b.shape[-2]:
+            raise ValueError(
+                f"matmul: shapes {self.shape} and {other.shape}: inner sizes {a.shape[-1]} and {b.shape[-2]} differ"
+            )
+        y = apply("matmul", a, b)
+        kept = y.shape[:-2] + (y.shape[-2:-1] if self.ndim > 1 else ()) + (y.shape[-1:] if other.ndim > 1 else ())
+        return y if kept == y.shape else y.reshape(kept)
 
     def __getitem__(self, index: Any) -> Tensor:
         parts = index if isinstance(index, tuple) else (index,)
