@@ -392,9 +392,10 @@ class LayerNorm(Module):
     """See functional.layer_norm."""
 
     def __init__(
-        self, normalized_shape: Sequence[int], eps: float = 1e-5, affine: bool = True, dtype: Any = np.float32
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, affine: bool = True, dtype: Any = np.float32
     ) -> None:
-        self.normalized_shape, self.eps = tuple(normalized_shape), eps
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps = shape, eps
         self.weight, self.bias = _scale_and_shift(self.normalized_shape, affine, dtype)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from minitorch_unet import Tensor
+from minitorch_unet import Tensor, nn, no_grad
 from minitorch_unet import functional as F
 from minitorch_unet.backend import memory
 from minitorch_unet.optim import SGD, clip_grad_norm_, clip_grad_value_, grad_norm
@@ -75,3 +75,19 @@ def test_a_parameter_given_twice_is_refused() -> None:
     p = Tensor(np.zeros(2), requires_grad=True)
     with pytest.raises(ValueError, match="SGD: params holds a parameter more than once"):
         SGD([p, p], lr=1.0)
+
+
+def test_an_assignment_that_would_forget_a_history_is_refused() -> None:
+    x, z = Tensor(np.ones(1), requires_grad=True), Tensor(np.zeros(3))
+    with pytest.raises(ValueError, match="setitem: the value is part of a graph"):
+        z[0:1] = x * 3
+    z[Tensor(np.array([1, 2]))] = x.detach()
+    assert z.numpy().tolist() == [0, 1, 1]
+    with no_grad():
+        z[0:1] = x * 3
+    assert z.numpy().tolist() == [3, 1, 1]
+
+
+def test_layer_normalisation_takes_a_single_size() -> None:
+    x = Tensor(np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32))
+    assert np.array_equal(nn.LayerNorm(5)(x).detach().numpy(), nn.LayerNorm((5,))(x).detach().numpy())

@@ -157,6 +157,13 @@ def apply(name: str, *inputs: Any, **params: Any) -> Tensor:
     return result
 
 
+def _plain(index: Any) -> Any:
+    """An index with the arrays of the Tensors in it."""
+    if isinstance(index, tuple):
+        return tuple(part.data if isinstance(part, Tensor) else part for part in index)
+    return index.data if isinstance(index, Tensor) else index
+
+
 def _constant(value: Any) -> Any:
     """NumPy scalars become Python numbers, which take on the type of the array they meet."""
     return value.item() if isinstance(value, np.generic) else value
@@ -378,9 +385,7 @@ class Tensor:
         return y if kept == y.shape else y.reshape(kept)
 
     def __getitem__(self, index: Any) -> Tensor:
-        parts = index if isinstance(index, tuple) else (index,)
-        plain = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
-        return apply("getitem", self, index=plain if isinstance(index, tuple) else plain[0])
+        return apply("getitem", self, index=_plain(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if self.requires_grad and (self.node is not None or state.recording):
@@ -388,7 +393,12 @@ class Tensor:
                 "setitem: this Tensor is part of a graph, and a change in place would falsify its gradient; build a "
                 "new Tensor with where() or cat(), or assign inside `with no_grad():` to a Tensor without history"
             )
-        self.data[index] = value.data if isinstance(value, Tensor) else value
+        if state.recording and isinstance(value, Tensor) and value.requires_grad:
+            raise ValueError(
+                "setitem: the value is part of a graph, which the assignment would forget; build a new Tensor with "
+                "where() or cat(), or assign value.detach()"
+            )
+        self.data[_plain(index)] = value.data if isinstance(value, Tensor) else value
         self._version[0] += 1
 
     def _compare(self, other: Any, how: Callable[[Any, Any], Any]) -> Tensor:
