@@ -37,7 +37,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 def sigmoid(input: Tensor) -> Tensor:
     r"""The logistic function, from 0 to 1.
 
-    Computed as $(1 + \tanh(x/2)) / 2$, which cannot overflow.
+    Where $e^{-x}$ is beyond the type's range, it is inf and the result 0.
 
     Formula: $y = 1 / (1 + e^{-x})$
     Shapes: any; the result has the same.

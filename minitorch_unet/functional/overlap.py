@@ -26,7 +26,7 @@ def dice_loss(
         $\partial (a/b) / \partial p_c(x) = (2 t_c(x) - a / b) / b$; then through the softmax. A pixel's gradient
         depends on all others, by $a$ and $b$.
     Kept: nothing; new `8 n + 5 n / C` bytes: $p$, $t$ and which pixels count, as number and as boolean.
-    Cost: `11 n` forward, `7 n` backward.
+    Cost: `11 n + n / C` forward, `7 n` backward.
     Errors: ValueError for labels outside 0 to C - 1, shapes that do not fit, or no class but the background where that
         is not included.
     """
@@ -51,7 +51,7 @@ def tversky_loss(
         b (t_c + \alpha (1 - t_c) - \beta t_c)) / b$; then through the softmax. $\alpha = \beta = 1/2$ is Dice with
         twice the smoothing.
     Kept: nothing; new `8 n + 5 n / C` bytes: $p$, $t$ and which pixels count, as number and as boolean.
-    Cost: `11 n` forward, `7 n` backward.
+    Cost: `11 n + n / C` forward, `7 n` backward.
     Errors: ValueError for labels outside 0 to C - 1, or shapes that do not fit.
     """
     p, t = _probabilities_and_truth("tversky_loss", input, target, ignore_index)
